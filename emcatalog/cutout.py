@@ -1,0 +1,306 @@
+"""A box of several channels on one grid: planned, fetched, read. Everything a driver does, without Intake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emcatalog.entries import ChannelModel, VolumeArguments
+from emcatalog.errors import ArgumentError, NotCachedError, OutOfBoundsError, TooLargeError
+from emcatalog.fetch import FetchReport, Progress, Task, fetch
+from emcatalog.formats.opening import describe_volume, open_volume
+from emcatalog.formats.volume import TYPICAL_RATIO, ArraySpec, VolumeSpec
+from emcatalog.geometry import Box, Grid, NmBox, Zyx, format_xyz, reverse, zyx
+from emcatalog.memory import available_bytes
+from emcatalog.mirror.array import Gap, MirrorArray
+from emcatalog.mirror.cache import Cache
+from emcatalog.mirror.layout import choose_layout
+from emcatalog.plan import ChannelPlan, Plan
+from emcatalog.settings import Settings, load_settings
+
+StartProgress = Callable[[int, int], Progress]
+"""Called once with the chunks and the decoded bytes that are to come; what it returns is called as they arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutoutChannel:
+    """One channel of a cutout."""
+
+    model: ChannelModel
+    """As declared in the catalog."""
+    url: str
+    """As declared, ``precomputed://...``."""
+    spec: ArraySpec
+    """The scale that is read, as the source describes it."""
+    shift: Zyx
+    """Added to a voxel of the cutout's grid, gives the voxel of this channel."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its voxels."""
+        return np.dtype(self.spec.dtype)
+
+    def box(self, box: Box) -> Box:
+        """A box of the cutout's grid in this channel's voxels."""
+        return box.translate(self.shift)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A box of channels that stand on one grid. Nothing is fetched until something is asked for."""
+
+    channels: Mapping[str, CutoutChannel]
+    """By name; the first one's grid is the cutout's."""
+    grid: Grid
+    """Of the first channel, with the extent that all channels share."""
+    box: Box
+    """What was asked for, in voxels of ``grid``."""
+    settings: Settings
+    """Where the mirror lies, and how the source is reached."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open stores: they are opened again where this is unpickled."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @cached_property
+    def _cache(self) -> Cache:
+        return Cache.at(self.settings)
+
+    @cached_property
+    def _mirrors(self) -> dict[str, MirrorArray]:
+        return {name: self._mirror(channel) for name, channel in self.channels.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole result."""
+        return sum(self.box.voxels * channel.dtype.itemsize for channel in self.channels.values())
+
+    def of(self, name: str) -> Cutout:
+        """One channel alone."""
+        return replace(self, channels={name: self.channels[name]})
+
+    def at(self, box: Box) -> Cutout:
+        """The same channels in another box of the same grid; open stores are shared."""
+        other = replace(self, box=box)
+        other.__dict__.update({"_cache": self._cache, "_mirrors": self._mirrors})
+        return other
+
+    def plan(self) -> Plan:
+        """What a read would fetch; touches no voxel and makes nothing in the cache.
+
+        Raises:
+            CacheError: the cache is corrupt.
+        """
+        plans = {name: self._plan(channel) for name, channel in self.channels.items()}
+        return Plan(plans, self.box, self.grid.voxel_size_nm)
+
+    def fetch(self, progress: StartProgress | None = None) -> FetchReport:
+        """Fill the mirror with what the box lacks.
+
+        Raises:
+            NotCachedError: offline, and something is missing.
+            SourceError: the source failed, after its retries.
+            CacheError: the mirror cannot be written.
+        """
+        gaps = {name: mirror.gaps(self.channels[name].box(self.box)) for name, mirror in self._mirrors.items()}
+        if any(gaps.values()) and self.settings.offline:
+            raise NotCachedError(f"offline, and {self._lacking(gaps)}; fetch() the box while there is a network")
+        tasks = {name: self._task(name, gaps[name]) for name in self.channels}
+        missing = [(task, unit) for task in tasks.values() for gap in task.gaps for unit in gap.units]
+        started = None
+        if progress and missing:
+            started = progress(len(missing), sum(task.nbytes(unit) for task, unit in missing))
+        return fetch(tasks, started)
+
+    def read(self, progress: StartProgress | None = None) -> dict[str, NDArray[Any]]:
+        """The voxels of every channel, (z, y, x), fetched where they are missing.
+
+        Raises:
+            TooLargeError: the result would not fit in the memory at hand; nothing was fetched.
+            NotCachedError, SourceError, CacheError: as ``fetch``.
+        """
+        self.check_memory()
+        self.fetch(progress)
+        return {name: mirror.read(self.channels[name].box(self.box)) for name, mirror in self._mirrors.items()}
+
+    def check_memory(self) -> None:
+        """Refuse a result that would not fit.
+
+        Raises:
+            TooLargeError: it would not; the message says what to use instead.
+        """
+        available = available_bytes()
+        if self.nbytes <= available:
+            return
+        side = int((available / self.nbytes * self.box.voxels) ** (1 / 3)) // 64 * 64
+        sizes = [
+            f"{name} {self.box.voxels * channel.dtype.itemsize / 1e9:.1f} GB" for name, channel in self.channels.items()
+        ]
+        raise TooLargeError(
+            f"a box of {format_xyz(self.box.shape)} voxels (x, y, z) is {self.nbytes / 1e9:.1f} GB in memory"
+            f" ({', '.join(sizes)}), and {available / 1e9:.1f} GB can be had. Use to_dask() for a lazy Dataset, fetch() to"
+            f" fill the cache alone, a smaller bbox (a cube of {side} fits), fewer channels, or a coarser resolution"
+        )
+
+    def coordinates_nm(self) -> dict[str, list[float]]:
+        """Voxel centres along z, y and x."""
+        return dict(zip("zyx", self.grid.centres_nm(self.box), strict=True))
+
+    def attributes(self) -> dict[str, Any]:
+        """What a Dataset of this box says about itself; triples and boxes in x, y, z."""
+        space = self.grid.to_nm(self.box)
+        corners = zip(reversed(space.begin_nm), reversed(space.end_nm), strict=True)
+        return {
+            "voxel_size_nm": list(reversed(self.grid.voxel_size_nm)),
+            "origin_nm": list(reversed(space.begin_nm)),
+            "bbox": list(self.box.xyz()),
+            "bbox_nm": [edge for corner in corners for edge in corner],
+            "order_of_attributes": "x, y, z",
+        }
+
+    def channel_attributes(self, name: str) -> dict[str, Any]:
+        """What one channel says about itself."""
+        channel = self.channels[name]
+        return {
+            "kind": channel.model.kind,
+            "source": channel.url,
+            "scale": channel.spec.key,
+            "encoding_at_source": channel.spec.encoding,
+        }
+
+    def block_sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Sizes along z, y and x of blocks cut where the mirrors' shards are: no two blocks fill one shard."""
+        z, y, x = (
+            tuple(b - a for a, b in zip(edges[:-1], edges[1:], strict=True)) for edges in map(self._edges, range(3))
+        )
+        return z, y, x
+
+    def blocks(self) -> Iterator[Box]:
+        """The box in such blocks."""
+        edges = [self._edges(axis) for axis in range(3)]
+        for z, y, x in product(*(zip(e[:-1], e[1:], strict=True) for e in edges)):
+            yield Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+
+    def _edges(self, axis: int) -> list[int]:
+        sides = [choose_layout(channel.spec).shard[axis] for channel in self.channels.values()]
+        channel = list(self.channels.values())[sides.index(max(sides))]
+        phase = channel.spec.grid.offset[axis] - channel.shift[axis]
+        begin, end, side = self.box.begin[axis], self.box.end[axis], max(sides)
+        return [begin, *range((begin - phase) // side * side + side + phase, end, side), end]
+
+    def _plan(self, channel: CutoutChannel) -> ChannelPlan:
+        box, offset = channel.box(self.box), channel.spec.grid.offset
+        mirror = self._cache.array(channel.model.location, channel.spec, create=False)
+        if mirror is None:
+            index = box.translate(zyx([-side for side in offset])).grow_to(channel.spec.chunk)
+            units = missing = list(index.split(channel.spec.chunk))
+        else:
+            units, missing = mirror.units(box), [unit for gap in mirror.gaps(box) for unit in gap.units]
+        ratio = TYPICAL_RATIO.get(channel.spec.encoding, 1.0)
+        download = ratio * sum(unit.voxels for unit in missing) * channel.dtype.itemsize
+        nbytes = self.box.voxels * channel.dtype.itemsize
+        return ChannelPlan(len(units), len(units) - len(missing), nbytes, int(download))
+
+    def _mirror(self, channel: CutoutChannel) -> MirrorArray:
+        mirror = self._cache.array(channel.model.location, channel.spec, create=not self.settings.offline)
+        if mirror is None:
+            raise NotCachedError(
+                f"offline, and nothing of {channel.url}, scale {channel.spec.key}, was ever fetched into"
+                f" {self._cache.url}; fetch() the box while there is a network"
+            )
+        return mirror
+
+    def _task(self, name: str, gaps: list[Gap]) -> Task:
+        channel, mirror = self.channels[name], self._mirrors[name]
+        volume = None
+        if gaps:
+            model = channel.model
+            volume = open_volume(model.location, channel.spec, self.settings, model.storage_options)
+        return Task(mirror, volume, gaps, wanted=len(mirror.units(channel.box(self.box))))
+
+    def _lacking(self, gaps: Mapping[str, list[Gap]]) -> str:
+        parts = []
+        for name, mirror in self._mirrors.items():
+            units = [unit for gap in gaps[name] for unit in gap.units]
+            if units:
+                wanted = len(mirror.units(self.channels[name].box(self.box)))
+                parts.append(
+                    f"{name} lacks {len(units)} of {wanted} chunks (the first at {mirror.source_box(units[0])})"
+                )
+        return "; ".join(parts)
+
+
+def open_cutout(arguments: VolumeArguments) -> Cutout:
+    """Find the scales, the common grid and the box; asks the network only for volumes never opened before.
+
+    Raises:
+        ArgumentError: a resolution that a channel does not have, channels that do not align.
+        OutOfBoundsError: a box that lies outside the volume, or partly outside without ``clip``.
+        SourceError, CacheError: a description that cannot be had.
+    """
+    settings = load_settings(cache_dir=arguments.cache_dir, offline=arguments.offline)
+    cache = Cache.at(settings)
+    specs = {
+        name: _describe(model, cache, settings).at(arguments.resolution_nm) for name, model in arguments.chosen.items()
+    }
+    reference = next(iter(specs.values())).grid
+    channels = {
+        name: CutoutChannel(model, model.url, specs[name], reference.shift_to(specs[name].grid))
+        for name, model in arguments.chosen.items()
+    }
+    grid = _shared_grid(reference, channels)
+    return Cutout(channels, grid, _clip(arguments, grid), settings)
+
+
+def _describe(model: ChannelModel, cache: Cache, settings: Settings) -> VolumeSpec:
+    known = cache.volume(model.location)
+    if known is not None:
+        return known
+    if settings.offline:
+        raise NotCachedError(f"offline, and {model.url} was never opened with the cache {cache.url}")
+    found = describe_volume(model.location, settings, model.storage_options)
+    cache.keep_volume(model.location, found)
+    return found
+
+
+def _shared_grid(reference: Grid, channels: Mapping[str, CutoutChannel]) -> Grid:
+    shared = reference.extent
+    for name, channel in channels.items():
+        z, y, x = channel.shift
+        overlap = shared.intersect(channel.spec.grid.extent.translate((-z, -y, -x)))
+        if overlap is None:
+            raise ArgumentError(f"channel {name} has no voxel in common with the others; read it alone")
+        shared = overlap
+    return Grid(shared.shape, reference.voxel_size_nm, shared.begin, reference.origin_nm)
+
+
+def _clip(arguments: VolumeArguments, grid: Grid) -> Box:
+    if arguments.box_nm is None:
+        return grid.extent
+    asked = grid.from_nm(arguments.box_nm)
+    shared = asked.intersect(grid.extent)
+    if shared == asked or (shared is not None and arguments.clip):
+        return shared
+    state = "outside" if shared is None else "partly outside"
+    advice = "" if shared is None else "; pass clip=True to read the part inside"
+    extent = grid.to_nm(grid.extent)
+    raise OutOfBoundsError(
+        f"the box {_in_units(arguments.box_nm, arguments)} is {state} what the channels"
+        f" {', '.join(arguments.chosen)} cover: {_in_units(extent, arguments)} (that is {extent}){advice}"
+    )
+
+
+def _in_units(box: NmBox, arguments: VolumeArguments) -> str:
+    """A box as the caller counts: in nominal voxels, or in nm."""
+    if arguments.units == "nm":
+        return str(box)
+    size = reverse(arguments.voxel_size)
+    pairs = zip("zyx", box.begin_nm, box.end_nm, size, strict=True)
+    axes = [f"{axis} {begin / edge:.10g}..{end / edge:.10g}" for axis, begin, end, edge in pairs]
+    return f"{', '.join(reversed(axes))} voxels"

@@ -1,0 +1,80 @@
+"""A cutout as an ``xarray.Dataset``: in memory, or lazily in dask blocks that fill the mirror as they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from emcatalog.cutout import Cutout
+from emcatalog.geometry import AXES, Box, Zyx
+
+
+def to_dataset(cutout: Cutout, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> xr.Dataset:
+    """Put arrays of a cutout's box into a Dataset.
+
+    Args:
+        cutout: gives coordinates and attributes.
+        arrays: by channel, (z, y, x).
+        about: further attributes of the Dataset (licence, citation).
+
+    Returns:
+        Variables (z, y, x) by channel; coordinates are voxel centres in nm.
+    """
+    coordinates = {
+        axis: (axis, np.asarray(centres), {"units": "nm"}) for axis, centres in cutout.coordinates_nm().items()
+    }
+    variables = {name: (AXES, array, cutout.channel_attributes(name)) for name, array in arrays.items()}
+    return xr.Dataset(variables, coordinates, {**cutout.attributes(), **about})
+
+
+def lazy_arrays(cutout: Cutout, block: Zyx | None = None) -> dict[str, Any]:
+    """A dask array for each channel; a block fetches what it lacks when it is computed.
+
+    Args:
+        cutout: what to read.
+        block: voxels of a dask block, (z, y, x). Default: cut where the mirror's shards are, so that no two blocks
+            fill the same file.
+    """
+    import dask.array as da
+
+    return {
+        name: da.from_array(
+            LazyChannel(cutout, name),
+            chunks=block or cutout.of(name).block_sizes(),
+            asarray=False,
+            fancy=False,
+            meta=np.empty((0, 0, 0), channel.dtype),
+        )
+        for name, channel in cutout.channels.items()
+    }
+
+
+class LazyChannel:
+    """One channel of a cutout as dask wants an array: shape, dtype and indexing with slices. It can be pickled."""
+
+    def __init__(self, cutout: Cutout, name: str) -> None:
+        """Keep what is needed to read; nothing is opened yet."""
+        self._cutout = cutout.of(name)
+        self._name = name
+        self.shape = cutout.box.shape
+        self.dtype = cutout.channels[name].dtype
+        self.ndim = 3
+
+    def __dask_tokenize__(self) -> object:
+        """The same voxels have the same name in a dask graph."""
+        channel = self._cutout.channels[self._name]
+        return channel.url, channel.spec, channel.shift, self._cutout.box, self._cutout.settings.cache
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> NDArray[Any]:
+        """Voxels of a block, fetched where they are missing."""
+        bounds = [piece.indices(side) for piece, side in zip(index, self.shape, strict=True)]
+        (z0, z1, _), (y0, y1, _), (x0, x1, _) = bounds
+        if z0 >= z1 or y0 >= y1 or x0 >= x1:
+            return np.empty([max(0, stop - start) for start, stop, _ in bounds], self.dtype)
+        box = Box((z0, y0, x0), (z1, y1, x1)).translate(self._cutout.box.begin)
+        block = self._cutout.at(box).read()[self._name]
+        return block[tuple(slice(None, None, step) for _, _, step in bounds)]

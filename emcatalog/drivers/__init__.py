@@ -1,0 +1,1 @@
+"""Intake drivers: the only place that imports Intake."""

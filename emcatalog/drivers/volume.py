@@ -1,0 +1,176 @@
+"""``em_volume``: a box of volume data as an Intake source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intake.source.base import DataSource, Schema
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from PIL.Image import Image
+
+    from emcatalog.cutout import Cutout, StartProgress
+    from emcatalog.entries import ChannelModel, VolumeArguments
+    from emcatalog.fetch import FetchReport
+    from emcatalog.plan import Plan
+
+
+class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
+    """A box of one or more channels on one voxel grid, read through the sparse mirror.
+
+    Arguments (all optional; the catalog gives the rest):
+
+    - ``bbox``: ``(x0, x1, y0, y1, z0, z1)`` or ``{"x": [x0, x1], "y": ..., "z": ...}``, half-open
+    - ``units``: of the box, ``"voxel"`` (of the entry's nominal voxel size) or ``"nm"``
+    - ``resolution``: voxel size to read at in nm, a number or (x, y, z); must exist
+    - ``channels``: names of the channels to read
+    - ``clip``: cut a box that sticks out down to what exists
+    - ``offline``: answer from the mirror alone
+    - ``cache_dir``: folder or URL of the mirror
+    """
+
+    name = "em_volume"
+    container = "xarray"
+    version = "1"
+    partition_access = False
+
+    def __init__(self, metadata: dict[str, Any] | None = None, **arguments: Any) -> None:
+        """Check the arguments; nothing is opened.
+
+        Raises:
+            ArgumentError: an argument that cannot be used.
+            CatalogError: a declaration of the catalog that is wrong.
+        """
+        from emcatalog.entries import norm_arguments  # pydantic, only where an entry is really used
+
+        super().__init__(metadata=metadata)
+        self.arguments: VolumeArguments = norm_arguments(arguments)
+
+    @property
+    def channels(self) -> dict[str, ChannelModel]:
+        """The channels that a read gives, by name, as the catalog declares them."""
+        return self.arguments.chosen
+
+    def plan(self) -> Plan:
+        """What a read would fetch: chunks, bytes, memory, already cached. Touches no voxel.
+
+        Raises:
+            SourceError: the source's metadata, asked for the first time, cannot be read.
+            OutOfBoundsError: the box is not inside the volume.
+        """
+        return self._cutout().plan()
+
+    def fetch(self, *, progress: bool = True) -> FetchReport:
+        """Fill the mirror with what the box lacks. Ask again after an interruption: only the rest is fetched.
+
+        Args:
+            progress: show a bar where somebody can see it.
+
+        Raises:
+            SourceError: the source failed, after its retries.
+            CacheError: the mirror cannot be written.
+        """
+        return self._cutout().fetch(_bar(self) if progress else None)
+
+    def read(self, *, progress: bool = True) -> xr.Dataset:
+        """The box in memory, fetched where it is missing.
+
+        Args:
+            progress: show a bar where somebody can see it.
+
+        Returns:
+            A variable (z, y, x) for each channel, in the source's dtype; coordinates are voxel centres in nm;
+            attributes give ``voxel_size_nm``, ``origin_nm`` (corner), ``bbox`` and ``bbox_nm``, in x, y, z.
+
+        Raises:
+            TooLargeError: it would not fit in the memory at hand; nothing was fetched.
+            SourceError: the source failed, after its retries.
+            CacheError: the mirror cannot be written.
+        """
+        from emcatalog.dataset import to_dataset
+
+        cutout = self._cutout()
+        return to_dataset(cutout, cutout.read(_bar(self) if progress else None), self._about())
+
+    def to_dask(self) -> xr.Dataset:
+        """The same Dataset as dask arrays: a block is fetched when it is computed. Can be sent to other processes."""
+        from emcatalog.dataset import lazy_arrays, to_dataset
+
+        cutout = self._cutout()
+        return to_dataset(cutout, lazy_arrays(cutout), self._about())
+
+    def export(self, path: str | Path, *, overwrite: bool = False, progress: bool = True) -> Path:
+        """Write the box as a self-contained OME-Zarr 0.5 folder.
+
+        Raises:
+            ArgumentError: the path exists.
+            SourceError: the source failed, after its retries.
+        """
+        from emcatalog.export import export
+
+        bar = _bar(self) if progress else None
+        return export(self._cutout(), Path(path), self._about(), overwrite=overwrite, progress=bar)
+
+    def preview(self, path: str | Path | None = None) -> Image:
+        """A picture of the three middle planes, the labels beside the image; saved if a path is given."""
+        from emcatalog.preview import preview
+
+        picture = preview(self._cutout())
+        if path is not None:
+            picture.save(path)
+        return picture
+
+    def _cutout(self) -> Cutout:
+        from emcatalog.cutout import open_cutout
+
+        return open_cutout(self.arguments)
+
+    def _about(self) -> dict[str, str]:
+        keys = ("title", "licence", "citation", "doi", "homepage")
+        about = {key: str(self.metadata[key]) for key in keys if self.metadata.get(key)}
+        return {"entry": self.name, **about}
+
+    def _get_schema(self) -> Schema:
+        dtypes = {name: channel.dtype for name, channel in self.channels.items()}
+        cutout = self._cutout()
+        return Schema(dtype=dtypes, shape=cutout.box.shape, npartitions=1, extra_metadata={})
+
+    def _close(self) -> None:
+        """Nothing is kept open between calls."""
+
+    # Intake's base shows YAML in notebooks; our own HTML says more.
+    _ipython_display_ = None
+
+    def __repr__(self) -> str:
+        """What it is, in a few lines; asks no network."""
+        from emcatalog.describe import describe_text
+
+        return describe_text(self.name, self.description, self.metadata, self.arguments)
+
+    def _repr_html_(self) -> str:
+        from emcatalog.describe import describe_html
+
+        return describe_html(self.name, self.description, self.metadata, self.arguments)
+
+
+def _bar(source: VolumeSource) -> StartProgress:
+    """A progress bar on standard error where that is a terminal or a notebook."""
+
+    def start(chunks: int, nbytes: int) -> Any:
+        from tqdm.auto import tqdm
+
+        bar = tqdm(total=nbytes, desc=source.name, unit="B", unit_scale=True, disable=None, leave=False)
+
+        def advance(_: int, arrived: int) -> None:
+            bar.update(arrived)
+            if bar.n >= nbytes:
+                bar.close()
+
+        return advance
+
+    return start
+
+

@@ -1,0 +1,239 @@
+"""From the source into the mirror: what is missing, grouped by shard, each shard written once.
+
+TensorStore copies from one store into the other; a transaction for each shard makes its file appear whole or not at
+all. Memory is bounded by the shards in flight, never by the box.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any, Final
+
+import numpy as np
+import tensorstore as ts
+
+from emcatalog.errors import EmcatalogError
+from emcatalog.formats.volume import Volume
+from emcatalog.geometry import Box
+from emcatalog.mirror.array import Gap, MirrorArray, cache_errors
+from emcatalog.stores import is_absent, source_error
+
+IN_FLIGHT_BYTES: Final = 256 << 20
+"""Decoded bytes of the shards that are read and written at one time."""
+
+Progress = Callable[[int, int], None]
+"""Called with chunks and decoded bytes, each time some have arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelReport:
+    """What a fetch did for one channel. Chunks are those of the source."""
+
+    fetched: int
+    """Chunks that came from the source."""
+    reused: int
+    """Chunks that were in the mirror."""
+    absent: int
+    """Chunks that the source says do not exist: kept as background."""
+    fetched_bytes: int
+    """Decoded bytes of what was fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """What a fetch did."""
+
+    channels: Mapping[str, ChannelReport]
+    """By channel."""
+    seconds: float
+    """From the first request to the last shard on disk."""
+
+    @property
+    def fetched(self) -> int:
+        """Chunks that came from the source."""
+        return sum(channel.fetched for channel in self.channels.values())
+
+    @property
+    def reused(self) -> int:
+        """Chunks that were in the mirror."""
+        return sum(channel.reused for channel in self.channels.values())
+
+    @property
+    def absent(self) -> int:
+        """Chunks that the source says do not exist."""
+        return sum(channel.absent for channel in self.channels.values())
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Decoded bytes of what was fetched."""
+        return sum(channel.fetched_bytes for channel in self.channels.values())
+
+    @property
+    def rate(self) -> float:
+        """Decoded bytes a second."""
+        return self.fetched_bytes / self.seconds if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return (
+            f"fetched {self.fetched} chunks ({self.fetched_bytes / 1e6:.1f} MB decoded), reused {self.reused},"
+            f" absent at the source {self.absent}, in {self.seconds:.1f} s ({self.rate / 1e6:.0f} MB/s)"
+        )
+
+
+@dataclass(slots=True)
+class Task:
+    """One channel of a fetch."""
+
+    mirror: MirrorArray
+    """Where the voxels go."""
+    volume: Volume | None
+    """Where they come from; None where nothing is missing, so that a warm read asks nobody."""
+    gaps: Sequence[Gap]
+    """What is missing."""
+    wanted: int
+    """Chunks that the box touches, missing or not."""
+    fetched: int = 0
+    absent: int = 0
+    fetched_bytes: int = 0
+
+    def nbytes(self, unit: Box) -> int:
+        """Decoded bytes of a unit."""
+        return unit.voxels * np.dtype(self.mirror.spec.dtype).itemsize
+
+    def report(self) -> ChannelReport:
+        """What was done so far."""
+        missing = sum(len(gap.units) for gap in self.gaps)
+        return ChannelReport(self.fetched, self.wanted - missing, self.absent, self.fetched_bytes)
+
+
+def fetch(tasks: Mapping[str, Task], progress: Progress | None = None) -> FetchReport:
+    """Fill the gaps of every channel, interleaved.
+
+    An interrupt or an error leaves what was finished, and nothing of the shards that were not.
+
+    Raises:
+        SourceError: the source failed, after its retries.
+        CacheError: the mirror cannot be written.
+    """
+    started = time.perf_counter()
+    in_flight: deque[_ShardFetch] = deque()
+    try:
+        for task, gap in _interleave(list(tasks.values())):
+            shard = _ShardFetch(task, gap)
+            while in_flight and sum(other.nbytes for other in in_flight) + shard.nbytes > IN_FLIGHT_BYTES:
+                in_flight.popleft().finish(progress)
+            shard.start()
+            in_flight.append(shard)
+            _commit_arrived(in_flight)
+        while in_flight:
+            in_flight.popleft().finish(progress)
+    finally:
+        for shard in in_flight:
+            shard.abort()
+    return FetchReport({name: task.report() for name, task in tasks.items()}, time.perf_counter() - started)
+
+
+@dataclass(slots=True)
+class _ShardFetch:
+    """One shard on its way: its missing units are copied in one transaction."""
+
+    task: Task
+    gap: Gap
+    transaction: ts.Transaction = field(init=False)
+    copies: list[tuple[Box, ts.WriteFutures]] = field(init=False)
+    commit: ts.Future[Any] | None = field(init=False, default=None)
+
+    @property
+    def volume(self) -> Volume:
+        assert self.task.volume is not None, "a gap without a source to fill it from"
+        return self.task.volume
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self.task.nbytes(unit) for unit in self.gap.units)
+
+    def start(self) -> None:
+        self.transaction = ts.Transaction()
+        target = self.task.mirror.store.with_transaction(self.transaction)
+        # One batch for the shard: chunks that lie side by side in the source's file become one request.
+        batch = ts.Batch()
+        self.copies = [
+            (unit, target[unit.slices].write(self._source(unit, self.volume.strict), batch=batch))
+            for unit in self.gap.units
+        ]
+        batch.submit()
+
+    def arrived(self) -> bool:
+        return all(copy.done() for _, copy in self.copies)
+
+    def write(self) -> None:
+        """Wait for the voxels, then begin to write the shard."""
+        if self.commit is not None:
+            return
+        for unit, copy in self.copies:
+            self._settle(unit, copy)
+        self.copies = []
+        self.commit = self.transaction.commit_async()
+
+    def finish(self, progress: Progress | None) -> None:
+        """Wait until the shard is on disk."""
+        try:
+            self.write()
+            assert self.commit is not None
+            with cache_errors(self.task.mirror.path):
+                self.commit.result()
+        except BaseException:
+            self.abort()
+            raise
+        self.task.fetched += len(self.gap.units)
+        self.task.fetched_bytes += self.nbytes
+        if progress:
+            progress(len(self.gap.units), self.nbytes)
+
+    def abort(self) -> None:
+        self.transaction.abort()
+
+    def _settle(self, unit: Box, copy: ts.WriteFutures) -> None:
+        """Wait for one unit; where the source lacks it, background is what belongs there."""
+        mirror = self.task.mirror
+        what = f"{mirror.path}: {mirror.source_box(unit)} of scale {mirror.spec.key}"
+        try:
+            copy.result()
+        except EmcatalogError:
+            raise
+        except (ValueError, OSError, RuntimeError) as error:
+            if not is_absent(error):
+                raise source_error(error, what) from error
+            self._fill_background(unit)
+
+    def _fill_background(self, unit: Box) -> None:
+        target = self.task.mirror.store.with_transaction(self.transaction)[unit.slices]
+        if unit.voxels <= math.prod(self.volume.spec.chunk):
+            target.write(0).result()  # the unit is one chunk of the source, and it is the absent one
+        else:
+            target.write(self._source(unit, self.volume.lenient)).result()
+        self.task.absent += 1
+
+    def _source(self, unit: Box, store: ts.TensorStore) -> ts.TensorStore:
+        return store[self.task.mirror.source_box(unit).slices]
+
+
+def _commit_arrived(in_flight: deque[_ShardFetch]) -> None:
+    """Start to write every shard whose voxels are here, so that encoding overlaps with the next requests."""
+    for shard in in_flight:
+        if shard.commit is None and shard.arrived():
+            shard.write()
+
+
+def _interleave(tasks: Sequence[Task]) -> Iterator[tuple[Task, Gap]]:
+    """Shards of all channels in turn, so that one channel's decoding fills another's waiting."""
+    for row in zip_longest(*(task.gaps for task in tasks)):
+        for task, gap in zip(tasks, row, strict=True):
+            if gap is not None:
+                yield task, gap

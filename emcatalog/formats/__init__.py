@@ -1,0 +1,1 @@
+"""One reader for each stored form, all behind ``Volume``."""

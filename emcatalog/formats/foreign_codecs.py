@@ -1,0 +1,131 @@
+"""Precomputed chunks in codecs that TensorStore lacks: jpegxl, crackle, compresso, fpzip, kempressed.
+
+cloud-volume decodes; the bytes come through the same store as everything else, so that mirrors, retries, credentials
+and the meaning of an absent chunk are the same.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from emcatalog.errors import SourceCorruptError
+from emcatalog.formats.volume import ArraySpec, Volume
+from emcatalog.geometry import Box, Zyx
+from emcatalog.locations import Location
+from emcatalog.stores import Store
+
+CODEC_NAMES: Final = {
+    "jpegxl": "jxl",
+    "jxl": "jxl",
+    "crackle": "crackle",
+    "compresso": "compresso",
+    "fpzip": "fpzip",
+    "kempressed": "kempressed",
+}
+"""Encoding in an info document -> encoding in cloud-volume."""
+
+ReadChunk = Callable[[Box], bytes | None]
+"""The stored bytes of the chunk that covers this box; None where the source has none."""
+
+
+def open_scale(location: Location, spec: ArraySpec, sharding: dict[str, Any] | None, store: Store) -> Volume:
+    """Open one scale for reading.
+
+    Raises:
+        SourceCorruptError: an encoding that nobody here knows.
+        ModuleNotFoundError: cloud-volume is not installed.
+    """
+    if spec.encoding not in CODEC_NAMES:
+        raise SourceCorruptError(f"{location}: chunks are stored as {spec.encoding!r}, which no codec here decodes")
+    _import_decoder(spec.encoding)
+    folder = store.below(spec.key)
+    read = _sharded_reader(spec, sharding, folder) if sharding else _unsharded_reader(folder)
+    what = f"{location}, scale {spec.key}"
+    return Volume(spec, _virtual(spec, read, what, fill=False), _virtual(spec, read, what, fill=True))
+
+
+def _import_decoder(encoding: str) -> Callable[..., NDArray[Any]]:
+    try:
+        from cloudvolume import chunks
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"chunks stored as {encoding!r} are decoded by cloud-volume: pip install 'emcatalog[codecs]'"
+        ) from error
+    decode: Callable[..., NDArray[Any]] = chunks.decode
+    return decode
+
+
+def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.TensorStore:
+    def read_chunk(domain: ts.IndexDomain, array: NDArray[Any], _: object) -> None:
+        z, y, x = domain.origin
+        box = Box((z, y, x), tuple(domain.exclusive_max))
+        stored = read(box)
+        if stored is None and not fill:
+            raise ValueError(f"NOT_FOUND: chunk {box} of {what} is missing")
+        array[...] = 0 if stored is None else _decode(stored, spec, box, what)
+
+    z, y, x = spec.grid.shape
+    return ts.virtual_chunked(
+        read_chunk,
+        dtype=ts.dtype(spec.dtype),
+        domain=ts.IndexDomain(inclusive_min=spec.grid.offset, shape=(z, y, x), labels=["", "", ""]),
+        chunk_layout=ts.ChunkLayout(read_chunk_shape=spec.chunk, grid_origin=spec.grid.offset),
+        # Its own threads: a callback waits for a shard index, which the shared ones may have to decode.
+        context=ts.Context({"data_copy_concurrency": {"limit": os.cpu_count() or 1}}),
+    )
+
+
+def _decode(stored: bytes, spec: ArraySpec, box: Box, what: str) -> NDArray[Any]:
+    xyz = box.shape[::-1]
+    decode = _import_decoder(spec.encoding)
+    try:
+        voxels = decode(stored, CODEC_NAMES[spec.encoding], shape=(*xyz, 1), dtype=np.dtype(spec.dtype))
+        return voxels.reshape(xyz, order="F").astype(spec.dtype, copy=False).T
+    except Exception as error:  # each codec raises its own kinds
+        raise SourceCorruptError(f"{what}: the chunk {box} does not decode as {spec.encoding}: {error}") from error
+
+
+def _unsharded_reader(folder: Store) -> ReadChunk:
+    kvstore = folder.open()
+
+    def read(box: Box) -> bytes | None:
+        x0, x1, y0, y1, z0, z1 = box.xyz()
+        answer = kvstore.read(f"{x0}-{x1}_{y0}-{y1}_{z0}-{z1}").result()
+        return answer.value if answer.state == "value" else None
+
+    return read
+
+
+def _sharded_reader(spec: ArraySpec, sharding: dict[str, Any], folder: Store) -> ReadChunk:
+    base = {"driver": "neuroglancer_uint64_sharded", "base": folder.kvstore, "metadata": sharding}
+    kvstore = ts.KvStore.open(base, context=folder.context).result()
+    cells = tuple(math.ceil(size / chunk) for size, chunk in zip(spec.grid.shape, spec.chunk, strict=True))
+
+    def read(box: Box) -> bytes | None:
+        z, y, x = ((b - o) // c for b, o, c in zip(box.begin, spec.grid.offset, spec.chunk, strict=True))
+        answer = kvstore.read(morton_code((z, y, x), cells).to_bytes(8, "big")).result()
+        return answer.value if answer.state == "value" else None
+
+    return read
+
+
+def morton_code(cell: Zyx, cells: tuple[int, ...]) -> int:
+    """Compressed Morton code of a chunk: bits of x, y, z interleaved, an axis left out once its bits are used up.
+
+    Source: https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/volume.md
+    (compressed Morton code).
+    """
+    code, position = 0, 0
+    for bit in range(max(count.bit_length() for count in cells)):
+        for index, count in reversed(list(zip(cell, cells, strict=True))):
+            if (1 << bit) < count:
+                code |= (index >> bit & 1) << position
+                position += 1
+    return code

@@ -1,0 +1,142 @@
+"""Neuroglancer's precomputed volumes, sharded or not, through TensorStore.
+
+Format: https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/volume.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import tensorstore as ts
+from pydantic import BaseModel, Field, ValidationError
+
+from emcatalog.errors import SourceCorruptError, SourceMissingError
+from emcatalog.formats.volume import ArraySpec, Volume, VolumeSpec
+from emcatalog.geometry import Grid, Zyx, reverse
+from emcatalog.locations import Location
+from emcatalog.stores import Store, source_errors
+
+TENSORSTORE_ENCODINGS: Final = frozenset({"raw", "jpeg", "png", "compressed_segmentation"})
+
+_Positive3 = tuple[
+    Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+]
+
+
+class ScaleInfo(BaseModel):
+    """One scale in an ``info`` document; triples are (x, y, z)."""
+
+    key: str
+    size: tuple[int, int, int]
+    resolution: _Positive3
+    encoding: str
+    chunk_sizes: list[tuple[int, int, int]] = Field(min_length=1)
+    voxel_offset: tuple[int, int, int] = (0, 0, 0)
+    sharding: dict[str, Any] | None = None
+    compressed_segmentation_block_size: tuple[int, int, int] | None = None
+
+
+class Info(BaseModel):
+    """The ``info`` document of a volume, as far as reading voxels needs it."""
+
+    data_type: str
+    num_channels: int
+    scales: list[ScaleInfo] = Field(min_length=1)
+
+
+def read_info(location: Location, store: Store) -> Info:
+    """Read the ``info`` document.
+
+    Args:
+        location: what is asked for, for messages.
+        store: the volume's folder.
+
+    Raises:
+        SourceError: it is not there, not readable, or not an info.
+    """
+    with source_errors(f"{location}/info"):
+        answer = store.open().read("info").result()
+    if answer.state != "value":
+        raise SourceMissingError(f"{location}: there is no info document; check the address, or EMCATALOG_MIRRORS")
+    try:
+        info = Info.model_validate_json(answer.value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the document"
+        start = answer.value[:40].decode("utf-8", "replace")
+        raise SourceCorruptError(
+            f"{location}/info is not the info of a precomputed volume: {key}: {first['msg']} (it begins with {start!r})"
+        ) from error
+    if info.num_channels != 1:
+        raise SourceCorruptError(f"{location} has {info.num_channels} channels; only single-channel volumes are read")
+    return info
+
+
+def describe(location: Location, info: Info) -> VolumeSpec:
+    """The volume that an info document describes."""
+    scales = tuple(_array_spec(info, scale) for scale in info.scales)
+    return VolumeSpec(str(location), scales)
+
+
+def open_scale(location: Location, info: Info, spec: ArraySpec, store: Store) -> Volume:
+    """Open one scale for reading.
+
+    Raises:
+        SourceError: TensorStore cannot open it.
+    """
+    scale = next(scale for scale in info.scales if scale.key == spec.key)
+    if scale.encoding not in TENSORSTORE_ENCODINGS:
+        from emcatalog.formats import foreign_codecs  # cloud-volume is an extra
+
+        return foreign_codecs.open_scale(location, spec, scale.sharding, store)
+    with source_errors(f"{location}, scale {spec.key}"):
+        strict, lenient = (_open(info, scale, store, fill=fill) for fill in (False, True))
+    return Volume(spec, strict, lenient)
+
+
+def _open(info: Info, scale: ScaleInfo, store: Store, *, fill: bool) -> ts.TensorStore:
+    opened = ts.open(
+        {
+            "driver": "neuroglancer_precomputed",
+            "kvstore": store.kvstore,
+            # The info was read a moment ago; a second read of it would cost another round trip for each channel.
+            "assume_metadata": True,
+            "multiscale_metadata": {
+                "data_type": info.data_type,
+                "num_channels": 1,
+                "type": "segmentation" if scale.encoding == "compressed_segmentation" else "image",
+            },
+            "scale_metadata": _scale_metadata(scale),
+            "fill_missing_data_reads": fill,
+            # One open is one fetch: asking for each cached shard index again would cost a request a chunk.
+            "recheck_cached_data": "open",
+        },
+        open=True,
+        context=store.context,
+    ).result()
+    return opened[..., 0].transpose([2, 1, 0])
+
+
+def _scale_metadata(scale: ScaleInfo) -> dict[str, Any]:
+    metadata = {
+        "key": scale.key,
+        "size": scale.size,
+        "resolution": scale.resolution,
+        "encoding": scale.encoding,
+        "chunk_size": scale.chunk_sizes[0],
+        "voxel_offset": scale.voxel_offset,
+        "sharding": scale.sharding,
+        "compressed_segmentation_block_size": scale.compressed_segmentation_block_size,
+    }
+    return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _array_spec(info: Info, scale: ScaleInfo) -> ArraySpec:
+    grid = Grid(_zyx(scale.size), reverse(scale.resolution), _zyx(scale.voxel_offset))
+    return ArraySpec(scale.key, info.data_type.lower(), grid, _zyx(scale.chunk_sizes[0]), scale.encoding)
+
+
+def _zyx(xyz: Sequence[int]) -> Zyx:
+    x, y, z = xyz
+    return z, y, x

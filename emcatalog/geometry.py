@@ -1,0 +1,311 @@
+"""Boxes and grids: integers, half-open, zyx inside; loose user input becomes a ``Box`` here and nowhere else.
+
+The order of axes is in the type: a ``Box`` and a ``Grid`` are (z, y, x), whatever a user typed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from numbers import Integral, Real
+from typing import Final, Literal, TypeGuard
+
+from emcatalog.errors import AlignmentError, ArgumentError
+
+AXES: Final = ("z", "y", "x")
+"""Order of axes inside the package, and of every array that leaves it."""
+
+Units = Literal["voxel", "nm"]
+Zyx = tuple[int, int, int]
+ZyxNm = tuple[float, float, float]
+
+BboxLike = Sequence[float] | Mapping[str, Sequence[float]] | str
+
+_WHOLE_VOXEL_TOLERANCE: Final = 1e-6
+"""In voxels. 40000 * 3.58 / 3.58 is not 40000 in floating point; growing outward from the error would add a voxel."""
+
+_FORMS = "six numbers (x0, x1, y0, y1, z0, z1) or {'x': [x0, x1], 'y': [y0, y1], 'z': [z0, z1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open block of whole voxels, ``begin <= voxel < end``, never empty."""
+
+    begin: Zyx
+    """First voxel, (z, y, x)."""
+    end: Zyx
+    """One past the last voxel, (z, y, x)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is empty or reversed.
+
+        Raises:
+            ArgumentError: an end that does not lie behind its begin.
+        """
+        for axis, begin, end in zip(AXES, self.begin, self.end, strict=True):
+            if begin >= end:
+                raise ArgumentError(f"empty box: {axis} runs from {begin} to {end}; the end must be larger")
+
+    @property
+    def shape(self) -> Zyx:
+        """Voxels along (z, y, x)."""
+        z, y, x = (end - begin for begin, end in zip(self.begin, self.end, strict=True))
+        return z, y, x
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Index of this box in an array whose first voxel is (0, 0, 0)."""
+        z, y, x = (slice(begin, end) for begin, end in zip(self.begin, self.end, strict=True))
+        return z, y, x
+
+    def contains(self, other: Box) -> bool:
+        """Whether every voxel of the other box is in this one."""
+        return all(a <= b for a, b in zip(self.begin, other.begin, strict=True)) and all(
+            a >= b for a, b in zip(self.end, other.end, strict=True)
+        )
+
+    def intersect(self, other: Box) -> Box | None:
+        """The voxels in both, or None where there are none."""
+        begin = zyx(max(a, b) for a, b in zip(self.begin, other.begin, strict=True))
+        end = zyx(min(a, b) for a, b in zip(self.end, other.end, strict=True))
+        return None if any(a >= b for a, b in zip(begin, end, strict=True)) else Box(begin, end)
+
+    def translate(self, by: Zyx) -> Box:
+        """This box, moved."""
+        return Box(
+            zyx(a + d for a, d in zip(self.begin, by, strict=True)),
+            zyx(a + d for a, d in zip(self.end, by, strict=True)),
+        )
+
+    def grow_to(self, cell: Zyx) -> Box:
+        """The smallest box of whole cells (of a lattice through voxel 0) around this one."""
+        return Box(
+            zyx(a // c * c for a, c in zip(self.begin, cell, strict=True)),
+            zyx(-(-a // c) * c for a, c in zip(self.end, cell, strict=True)),
+        )
+
+    def split(self, cell: Zyx) -> Iterator[Box]:
+        """Cut along a lattice through voxel 0; border pieces are smaller. Order: z slowest, x fastest."""
+        steps = [_steps(a, b, c) for a, b, c in zip(self.begin, self.end, cell, strict=True)]
+        for (z0, z1), (y0, y1), (x0, x1) in product(*steps):
+            yield Box((z0, y0, x0), (z1, y1, x1))
+
+    def xyz(self) -> tuple[int, int, int, int, int, int]:
+        """Six numbers as users write them: (x0, x1, y0, y1, z0, z1)."""
+        (z0, y0, x0), (z1, y1, x1) = self.begin, self.end
+        return x0, x1, y0, y1, z0, z1
+
+    def __str__(self) -> str:
+        """As in messages: ``x 0..64, y 0..64, z 0..64``."""
+        x0, x1, y0, y1, z0, z1 = self.xyz()
+        return f"x {x0}..{x1}, y {y0}..{y1}, z {z0}..{z1}"
+
+
+@dataclass(frozen=True, slots=True)
+class NmBox:
+    """A block of physical space; what a user asks for before any voxel grid is known."""
+
+    begin_nm: ZyxNm
+    """Lower corner, (z, y, x) in nm."""
+    end_nm: ZyxNm
+    """Upper corner, (z, y, x) in nm."""
+
+    def __str__(self) -> str:
+        """As in messages: ``x 0..512 nm, ...``."""
+        pairs = zip(AXES, self.begin_nm, self.end_nm, strict=True)
+        return ", ".join(f"{axis} {begin:.10g}..{end:.10g}" for axis, begin, end in reversed([*pairs])) + " nm"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the voxels of an array stand: voxel i covers ``[i, i + 1) * voxel_size_nm + origin_nm``."""
+
+    shape: Zyx
+    """Voxels along (z, y, x)."""
+    voxel_size_nm: ZyxNm
+    """Edge lengths of a voxel, (z, y, x) in nm."""
+    offset: Zyx = (0, 0, 0)
+    """Index of the first voxel that exists: the ``voxel_offset`` of a precomputed volume."""
+    origin_nm: ZyxNm = (0.0, 0.0, 0.0)
+    """Corner of voxel (0, 0, 0), which need not exist."""
+
+    @property
+    def extent(self) -> Box:
+        """Every voxel that exists."""
+        return Box(self.offset, zyx(a + b for a, b in zip(self.offset, self.shape, strict=True)))
+
+    def to_nm(self, box: Box) -> NmBox:
+        """The space that a box of voxels covers."""
+        return NmBox(self._corner_nm(box.begin), self._corner_nm(box.end))
+
+    def from_nm(self, box: NmBox) -> Box:
+        """The whole voxels that a block of space touches: it grows outward."""
+        begin = zyx(_floor(v) for v in self._voxels(box.begin_nm))
+        end = zyx(_ceil(v) for v in self._voxels(box.end_nm))
+        return Box(begin, end)
+
+    def centres_nm(self, box: Box) -> tuple[list[float], list[float], list[float]]:
+        """Coordinates in nm of the voxel centres of a box along z, y and x."""
+        z, y, x = (
+            [(i + 0.5) * size + origin for i in range(begin, end)]
+            for begin, end, size, origin in zip(box.begin, box.end, self.voxel_size_nm, self.origin_nm, strict=True)
+        )
+        return z, y, x
+
+    def shift_to(self, other: Grid) -> Zyx:
+        """How many voxels to add to an index of this grid to get the index of the same place in the other.
+
+        Raises:
+            AlignmentError: another voxel size, or an offset that is not a whole number of voxels.
+        """
+        if any(not _same(a, b) for a, b in zip(self.voxel_size_nm, other.voxel_size_nm, strict=True)):
+            raise AlignmentError(
+                f"voxel sizes differ: {format_xyz(self.voxel_size_nm)} nm against {format_xyz(other.voxel_size_nm)} nm"
+                " (x, y, z); ask for a resolution that both have, or for fewer channels"
+            )
+        offsets = other._voxels(self.origin_nm)
+        if any(abs(v - round(v)) > _WHOLE_VOXEL_TOLERANCE for v in offsets):
+            raise AlignmentError(
+                f"the channels are offset by {format_xyz(offsets)} voxels (x, y, z), which is not whole;"
+                " read them one at a time"
+            )
+        return zyx(round(v) for v in offsets)
+
+    def _corner_nm(self, voxel: Zyx) -> ZyxNm:
+        z, y, x = (i * s + o for i, s, o in zip(voxel, self.voxel_size_nm, self.origin_nm, strict=True))
+        return z, y, x
+
+    def _voxels(self, point_nm: ZyxNm) -> ZyxNm:
+        z, y, x = ((p - o) / s for p, s, o in zip(point_nm, self.voxel_size_nm, self.origin_nm, strict=True))
+        return z, y, x
+
+
+def norm_bbox(bbox: object, units: object, voxel_size_nm: ZyxNm) -> NmBox:
+    """Turn a user's box into physical space.
+
+    Args:
+        bbox: six numbers ``(x0, x1, y0, y1, z0, z1)``, the same in a string with commas, or a mapping of
+            ``x``, ``y`` and ``z`` to pairs.
+        units: ``"voxel"`` (of the nominal voxel size, whole numbers) or ``"nm"``.
+        voxel_size_nm: the entry's nominal voxel size, (z, y, x) in nm.
+
+    Raises:
+        ArgumentError: anything else, an empty or a reversed box; the message says which number.
+    """
+    if units not in ("voxel", "nm"):
+        raise ArgumentError(f"units={units!r} is not a unit of a box: use 'voxel' or 'nm'")
+    pairs = _pairs(bbox)
+    for axis, (low, high) in pairs.items():
+        _check_pair(axis, low, high, whole=units == "voxel")
+    scale = voxel_size_nm if units == "voxel" else (1.0, 1.0, 1.0)
+    z0, y0, x0 = (pairs[axis][0] * s for axis, s in zip(AXES, scale, strict=True))
+    z1, y1, x1 = (pairs[axis][1] * s for axis, s in zip(AXES, scale, strict=True))
+    return NmBox((z0, y0, x0), (z1, y1, x1))
+
+
+def norm_resolution(resolution: object) -> ZyxNm:
+    """Turn a resolution in nm, one number or (x, y, z), into (z, y, x) nm.
+
+    Raises:
+        ArgumentError: anything else.
+    """
+    numbers = [resolution] * 3 if _is_number(resolution) else resolution
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence) or len(numbers) != 3:
+        raise ArgumentError(f"resolution={resolution!r} is neither a number of nm nor three (x, y, z)")
+    for number in numbers:
+        if not _is_number(number) or not math.isfinite(number) or number <= 0:
+            raise ArgumentError(f"resolution={resolution!r}: {number!r} is not a positive length in nm")
+    x, y, z = (float(number) for number in numbers)
+    return z, y, x
+
+
+def zyx(numbers: Iterator[int] | Sequence[int]) -> Zyx:
+    """Three integers as a (z, y, x) tuple."""
+    z, y, x = numbers
+    return z, y, x
+
+
+def reverse(numbers: Sequence[float]) -> ZyxNm:
+    """(x, y, z) as written in YAML and in info files, as (z, y, x), or back."""
+    x, y, z = numbers
+    return float(z), float(y), float(x)
+
+
+def same_size(a: ZyxNm, b: ZyxNm) -> bool:
+    """Whether two voxel sizes are the same but for floating point."""
+    return all(_same(p, q) for p, q in zip(a, b, strict=True))
+
+
+def format_xyz(numbers: Sequence[float]) -> str:
+    """A (z, y, x) triple as users read it: ``8 x 8 x 40`` along x, y, z."""
+    return " x ".join(f"{number:.10g}" for number in reversed(numbers))
+
+
+def _pairs(bbox: object) -> dict[str, tuple[float, float]]:
+    if isinstance(bbox, str):
+        bbox = [_number(part) for part in bbox.replace(",", " ").split()]
+    if isinstance(bbox, Mapping):
+        if set(bbox) != set(AXES):
+            raise ArgumentError(f"bbox has the axes {sorted(map(str, bbox))}; give {_FORMS}")
+        return {axis: _pair(axis, bbox[axis]) for axis in AXES}
+    if not isinstance(bbox, Sequence) and not hasattr(bbox, "tolist"):
+        raise ArgumentError(f"bbox={bbox!r} is not a box; give {_FORMS}")
+    numbers = bbox if isinstance(bbox, Sequence) else bbox.tolist()
+    if len(numbers) != 6:
+        raise ArgumentError(f"bbox has {len(numbers)} numbers; give {_FORMS}")
+    x0, x1, y0, y1, z0, z1 = numbers
+    return {"z": (z0, z1), "y": (y0, y1), "x": (x0, x1)}
+
+
+def _pair(axis: str, value: object) -> tuple[float, float]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise ArgumentError(f"bbox[{axis!r}]={value!r} is not a pair; give {_FORMS}")
+    return value[0], value[1]
+
+
+def _number(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _check_pair(axis: str, low: object, high: object, *, whole: bool) -> None:
+    for name, value in ((f"{axis}0", low), (f"{axis}1", high)):
+        if not _is_number(value) or not math.isfinite(value):
+            raise ArgumentError(f"bbox: {name}={value!r} is not a number; give {_FORMS}")
+        if whole and value != int(value):
+            raise ArgumentError(f"bbox: {name}={value!r} is not a whole voxel; give whole numbers, or units='nm'")
+    if not (_is_number(low) and _is_number(high) and low < high):
+        state = "empty" if low == high else "reversed"
+        raise ArgumentError(f"bbox is {state}: {axis} runs from {low} to {high}; the end must be larger")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (Real, Integral)) and not isinstance(value, bool)
+
+
+def _steps(begin: int, end: int, cell: int) -> list[tuple[int, int]]:
+    cuts = [begin, *range((begin // cell + 1) * cell, end, cell), end]
+    return list(zip(cuts[:-1], cuts[1:], strict=True))
+
+
+def _same(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-6)
+
+
+def _floor(value: float) -> int:
+    nearest = round(value)
+    return nearest if abs(value - nearest) < _WHOLE_VOXEL_TOLERANCE else math.floor(value)
+
+
+def _ceil(value: float) -> int:
+    nearest = round(value)
+    return nearest if abs(value - nearest) < _WHOLE_VOXEL_TOLERANCE else math.ceil(value)

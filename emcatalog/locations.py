@@ -1,0 +1,95 @@
+"""Where data lies: ``precomputed://gs://bucket/path`` taken apart, mirrors applied, the folder in the cache named.
+
+Pure text: nothing here opens anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+
+from emcatalog.errors import CatalogError, listing, suggest
+
+FORMATS: Final = ("precomputed",)
+"""Prefixes of a stored form, as in neuroglancer."""
+
+SCHEMES: Final = ("gs", "s3", "https", "http", "file", "demo")
+
+_SAFE_IN_A_FOLDER_NAME: Final = "+=@,()[]{} "
+
+
+class StorageOptions(BaseModel):
+    """How a store is reached. Secrets never stand here: they come from the ecosystem's own places."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    anonymous: bool = True
+    """Read without credentials, as public buckets allow. False uses Google's application default credentials or the
+    AWS credential chain."""
+    endpoint_url: str | None = None
+    """Another S3 implementation than Amazon's; default ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``."""
+    region: str | None = None
+    """AWS region, where the server asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The address of one volume, as a catalog states it."""
+
+    format: str
+    """Stored form: one of ``FORMATS``."""
+    url: str
+    """URL of the store, without the form and without a slash at its end."""
+
+    def __str__(self) -> str:
+        """As in the catalog: ``precomputed://gs://bucket/path``."""
+        return f"{self.format}://{self.url}"
+
+    @property
+    def folder(self) -> str:
+        """Where its mirror lies below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg``.
+
+        Every part is quoted, so that no URL can leave the cache folder or hide in it.
+        """
+        scheme, rest = self.url.split("://", 1)
+        parts = [part for part in rest.split("/") if part]
+        return "/".join([scheme, *(_folder_name(part) for part in parts)])
+
+
+def parse_location(text: str) -> Location:
+    """Take ``form://scheme://host/path`` apart.
+
+    Raises:
+        CatalogError: no such form or scheme, or a path with ``..`` in it.
+    """
+    form, _, url = text.partition("://")
+    if form not in FORMATS or "://" not in url:
+        raise CatalogError(
+            f"{text!r} is not an address of data: it starts with a stored form ({listing(FORMATS)}) and goes on with"
+            f" a URL, as in 'precomputed://gs://bucket/path'.{suggest(form, FORMATS)}"
+        )
+    scheme, _, path = url.partition("://")
+    if scheme not in SCHEMES:
+        raise CatalogError(f"{text!r}: {scheme}:// is not among {listing(SCHEMES)}.{suggest(scheme, SCHEMES)}")
+    if ".." in path.split("/"):
+        raise CatalogError(f"{text!r}: '..' is not allowed in an address of data")
+    return Location(form, url.rstrip("/"))
+
+
+def apply_mirrors(url: str, mirrors: Mapping[str, str]) -> str:
+    """Return the URL that is read in place of this one; the longest prefix (of whole path parts) wins."""
+    for prefix in sorted(mirrors, key=len, reverse=True):
+        bare = prefix.rstrip("/")
+        if url == bare or url.startswith(bare + "/"):
+            return mirrors[prefix].rstrip("/") + url[len(bare) :]
+    return url
+
+
+def _folder_name(part: str) -> str:
+    quoted = quote(part, safe=_SAFE_IN_A_FOLDER_NAME)
+    # '.' alone is a folder's own name, and a leading dot would hide the folder from `ls`.
+    return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted

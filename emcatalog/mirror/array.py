@@ -1,0 +1,186 @@
+"""One mirrored array: what is there, what is missing, and the voxels.
+
+A chunk is present if and only if its voxels are there and right. TensorStore keeps that promise here: all-zero chunks
+are stored (``store_data_equal_to_fill_value``), a missing chunk fails to read instead of giving zeros
+(``fill_missing_data_reads``), and a shard is replaced by renaming a finished file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from emcatalog.errors import CacheCorruptError, CacheError, NotCachedError, SourceChangedError
+from emcatalog.formats.volume import ArraySpec
+from emcatalog.geometry import Box, Zyx, zyx
+from emcatalog.mirror.layout import Layout, choose_layout, unit_of, zarr_metadata
+from emcatalog.stores import Store
+
+ARRAY: Final = "data"
+"""Name of the array in its group, so that xarray opens the group as a Dataset."""
+
+_FAILURES: Final = (
+    (r"No space left|ENOSPC|os_error_code='28'|File too large|os_error_code='27'|Disk quota", "the disk is full"),
+    (r"PERMISSION_DENIED|Permission denied|Read-only|Not a directory|Is a directory", "the cache cannot be written"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What one shard lacks, in indices of the mirror."""
+
+    shard: Box
+    """The shard, clipped to the volume."""
+    units: tuple[Box, ...]
+    """Units of it that are wanted and missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorArray:
+    """An open mirror of one source array. Boxes are in the source's voxels."""
+
+    spec: ArraySpec
+    """The source array."""
+    layout: Layout
+    """How it is cut, as its own metadata says."""
+    store: ts.TensorStore
+    """The Zarr array; index 0 is the first voxel of the source."""
+    path: str
+    """For messages."""
+
+    def index(self, box: Box) -> Box:
+        """A box of source voxels in indices of the mirror."""
+        z, y, x = self.spec.grid.offset
+        return box.translate((-z, -y, -x))
+
+    def source_box(self, box: Box) -> Box:
+        """A box of mirror indices in voxels of the source."""
+        return box.translate(self.spec.grid.offset)
+
+    def units(self, box: Box) -> list[Box]:
+        """Every unit (mirror indices) that a box of source voxels touches."""
+        return list(self._aligned(box).split(self.layout.unit))
+
+    def gaps(self, box: Box) -> list[Gap]:
+        """What is missing of a box of source voxels, shard by shard.
+
+        Raises:
+            CacheCorruptError: a shard whose index fails its checksum.
+        """
+        with cache_errors(self.path):
+            shards = list(self._aligned(box).split(self.layout.shard))
+            stored = [(shard, self._stored(shard)) for shard in shards]
+            partial = {shard: future.result() for shard, future in stored}
+            gaps = [self._gap(shard, nothing=s.not_stored) for shard, s in partial.items() if not s.fully_stored]
+        return [gap for gap in gaps if gap.units]
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The voxels of a box of source voxels, (z, y, x), from the mirror alone.
+
+        Raises:
+            NotCachedError: a part of it was never fetched.
+            CacheCorruptError: a chunk that fails its checksum.
+        """
+        with cache_errors(self.path):
+            voxels: NDArray[Any] = self.store[self.index(box).slices].read().result()
+        return voxels
+
+    def _aligned(self, box: Box) -> Box:
+        everything = Box((0, 0, 0), self.spec.grid.shape)
+        grown = self.index(box).grow_to(self.layout.unit).intersect(everything)
+        if grown is None:
+            raise AssertionError(f"{box} was not clipped to {self.spec.grid.extent}")
+        return grown
+
+    def _gap(self, part: Box, *, nothing: bool) -> Gap:
+        units = list(part.split(self.layout.unit))
+        if not nothing:
+            stored = [(unit, self._stored(unit)) for unit in units]
+            units = [unit for unit, future in stored if not future.result().fully_stored]
+        return Gap(part, tuple(units))
+
+    def _stored(self, box: Box) -> ts.Future[Any]:
+        return self.store[box.slices].storage_statistics(query_not_stored=True, query_fully_stored=True)
+
+
+def open_array(store: Store, spec: ArraySpec, path: str, *, create: bool) -> MirrorArray | None:
+    """Open the mirror of one source array.
+
+    Args:
+        store: the array's own folder.
+        spec: the source array.
+        path: for messages.
+        create: make it where it does not exist; otherwise None is returned.
+
+    Raises:
+        CacheError: the cache cannot be written.
+        SourceChangedError: the mirror was filled from an array of another shape or dtype.
+    """
+    with cache_errors(path):
+        try:
+            opened = _open(store, {}, create=False)
+        except ValueError as error:
+            if not str(error).startswith("NOT_FOUND"):
+                raise
+            if not create:
+                return None
+            opened = _open(store, zarr_metadata(spec, choose_layout(spec)), create=True)
+    shape = zyx([int(side) for side in opened.shape])
+    if (shape, opened.dtype.numpy_dtype) != (spec.grid.shape, np.dtype(spec.dtype)):
+        raise SourceChangedError(
+            f"{path} mirrors {shape} {opened.dtype.name} (z, y, x), but the source is now {spec.grid.shape}"
+            f" {spec.dtype}; remove the mirror with `emcatalog cache rm`"
+        )
+    return MirrorArray(spec, _layout_of(opened, spec), opened, path)
+
+
+@contextmanager
+def cache_errors(path: str) -> Iterator[None]:
+    """Turn TensorStore's errors into ours; ``path`` names the mirror."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, CacheError):
+            raise
+        raise cache_error(error, path) from error
+
+
+def cache_error(error: Exception, path: str) -> CacheError:
+    """The error to raise for one of TensorStore's."""
+    text = str(error)
+    for pattern, meaning in _FAILURES:
+        if re.search(pattern, text):
+            return CacheError(f"{path}: {meaning}; free some space or set EMCATALOG_CACHE to another folder. ({text})")
+    if text.startswith("NOT_FOUND"):
+        return NotCachedError(f"{path}: a part of this box was never fetched. ({text})")
+    return CacheCorruptError(
+        f"{path} holds bytes that are not what was written; `emcatalog cache verify --remove` finds and removes such"
+        f" shards, then ask again. ({text})"
+    )
+
+
+def _open(store: Store, metadata: dict[str, Any], *, create: bool) -> ts.TensorStore:
+    spec = {
+        "driver": "zarr3",
+        "kvstore": store.kvstore,
+        "store_data_equal_to_fill_value": True,
+        "fill_missing_data_reads": False,
+        **({"metadata": metadata} if metadata else {}),
+    }
+    return ts.open(spec, open=True, create=create, context=store.context).result()
+
+
+def _layout_of(opened: ts.TensorStore, spec: ArraySpec) -> Layout:
+    chunk = _shape(opened.chunk_layout.read_chunk)
+    return Layout(chunk, _shape(opened.chunk_layout.write_chunk), unit_of(chunk, spec))
+
+
+def _shape(grid: Any) -> Zyx:
+    return zyx([int(side) for side in grid.shape])

@@ -1,0 +1,108 @@
+"""The cache as a whole: a folder or an object-store URL whose layout mirrors the sources."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import tensorstore as ts
+
+from emcatalog.errors import CacheCorruptError, SettingsError
+from emcatalog.formats.volume import ArraySpec, VolumeSpec
+from emcatalog.locations import Location, StorageOptions
+from emcatalog.mirror.array import ARRAY, MirrorArray, cache_errors, open_array
+from emcatalog.settings import Settings
+from emcatalog.stores import Store, make_store
+
+VOLUME_FILE: Final = "emcatalog.json"
+"""Beside the scales of a volume: its description, so that the mirror is opened without a request."""
+
+_INDEX_CACHE_BYTES: Final = 32 << 20
+"""Shard indexes of the mirror, for random patches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Where mirrors lie."""
+
+    url: str
+    """Folder or URL, for messages."""
+    store: Store
+    """The same, for TensorStore."""
+
+    @classmethod
+    def at(cls, settings: Settings) -> Cache:
+        """The cache that the settings name; nothing is touched yet.
+
+        Raises:
+            SettingsError: a URL that no store has.
+        """
+        url = settings.cache if "://" in settings.cache else f"file://{Path(settings.cache).expanduser().absolute()}"
+        if url.startswith(("http://", "https://", "demo://")):
+            raise SettingsError(f"the cache {url} cannot be written; use a folder, s3:// or gs://")
+        here = make_store(url, StorageOptions(anonymous=False), settings.retries)
+        context = ts.Context({"cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES}}, parent=here.context)
+        return cls(url.removeprefix("file://"), Store(here.kvstore, context))
+
+    def volume(self, location: Location) -> VolumeSpec | None:
+        """The description of a volume as it was when its mirror was begun, or None where there is no mirror.
+
+        Raises:
+            CacheCorruptError: the file is there and is not a description.
+        """
+        path = f"{self.url}/{location.folder}/{VOLUME_FILE}"
+        with cache_errors(path):
+            answer = self.store.below(location.folder).open().read(VOLUME_FILE).result()
+        if answer.state != "value":
+            return None
+        try:
+            return VolumeSpec.from_json(answer.value)
+        except ValueError as error:
+            raise CacheCorruptError(f"{path} is not the description of a volume; delete it and ask again") from error
+
+    def keep_volume(self, location: Location, spec: VolumeSpec) -> None:
+        """Write the description of a volume.
+
+        Raises:
+            CacheError: the cache cannot be written.
+        """
+        with cache_errors(f"{self.url}/{location.folder}"):
+            self.store.below(location.folder).open().write(VOLUME_FILE, spec.to_json()).result()
+
+    def array(self, location: Location, spec: ArraySpec, *, create: bool) -> MirrorArray | None:
+        """The mirror of one scale; None where there is none and it is not to be made.
+
+        Raises:
+            CacheError: the cache cannot be written.
+        """
+        name = f"{location.folder}/{spec.key}.zarr"
+        path = f"{self.url}/{name}"
+        group = self.store.below(name)
+        found = open_array(group.below(ARRAY), spec, path, create=False)
+        if found is not None or not create:
+            return found
+        with cache_errors(path):
+            group.open().write("zarr.json", json.dumps(_group(location, spec)).encode()).result()
+        return open_array(group.below(ARRAY), spec, path, create=True)
+
+
+def _group(location: Location, spec: ArraySpec) -> dict[str, Any]:
+    """Zarr group around one mirror, an OME-Zarr 0.5 image (https://ngff.openmicroscopy.org/0.5/#multiscale-md)."""
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
+    centre = [
+        (first + 0.5) * size + origin
+        for first, size, origin in zip(spec.grid.offset, spec.grid.voxel_size_nm, spec.grid.origin_nm, strict=True)
+    ]
+    place = [
+        {"type": "scale", "scale": list(spec.grid.voxel_size_nm)},
+        {"type": "translation", "translation": centre},
+    ]
+    image = {"name": location.folder, "axes": axes, "datasets": [{"path": ARRAY, "coordinateTransformations": place}]}
+    mirror = {"source": str(location), "scale": spec.key, "voxel_offset": list(spec.grid.offset)}
+    return {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"ome": {"version": "0.5", "multiscales": [image]}, "emcatalog": mirror},
+    }

@@ -1,0 +1,153 @@
+"""URL -> TensorStore key-value store, and TensorStore's errors -> ours. The only place that knows about credentials."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import tensorstore as ts
+
+from emcatalog.errors import (
+    CatalogError,
+    SourceCorruptError,
+    SourceDeniedError,
+    SourceError,
+    SourceMissingError,
+    SourceUnavailableError,
+)
+from emcatalog.locations import StorageOptions
+
+GCS_PUBLIC: Final = "https://storage.googleapis.com"
+"""Every object of a public bucket is a plain URL here: https://cloud.google.com/storage/docs/request-endpoints."""
+
+_INDEX_CACHE_BYTES: Final = 64 << 20
+"""Keeps shard indexes: without them each chunk of a sharded volume costs two more requests."""
+
+_STALLED_SECONDS: Final = "60"
+
+_FAILURES: Final[tuple[tuple[str, type[SourceError], str], ...]] = (
+    # What TensorStore's message holds, what it means, what to do; the first that matches.
+    (
+        r"HTTP response code: 40[13]|PERMISSION_DENIED|UNAUTHENTICATED",
+        SourceDeniedError,
+        "the server refuses access; a private bucket needs storage_options={'anonymous': False} and credentials",
+    ),
+    (
+        r"^NOT_FOUND|HTTP response code: 404|HTTP response code: 410",
+        SourceMissingError,
+        "there is nothing at this address; check it, or EMCATALOG_MIRRORS",
+    ),
+    (
+        r"retry attempts failed|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CURL error|HTTP response code: 5\d\d"
+        r"|HTTP response code: 429|^ABORTED|Connection",
+        SourceUnavailableError,
+        "the server cannot be reached or keeps failing; what was fetched is kept, so ask again later",
+    ),
+    (r"", SourceCorruptError, "the answer is not what it should be; what was fetched before is kept"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder of objects somewhere, as TensorStore understands it; nothing is open yet."""
+
+    kvstore: dict[str, Any]
+    """TensorStore's key-value store specification."""
+    context: ts.Context
+    """Retries, caches and credentials that opens of it share."""
+
+    def open(self) -> ts.KvStore:
+        """The key-value store."""
+        return ts.KvStore.open(self.kvstore, context=self.context).result()
+
+    def below(self, name: str) -> Store:
+        """The store of a sub-folder."""
+        path = f"{self.kvstore.get('path', '')}{name.strip('/')}/"
+        return Store({**self.kvstore, "path": path}, self.context)
+
+
+def make_store(url: str, options: StorageOptions, retries: int) -> Store:
+    """The store at a URL.
+
+    Raises:
+        CatalogError: a scheme that no store has.
+    """
+    return Store(_kvstore_spec(url, options), _make_context(retries))
+
+
+@contextmanager
+def source_errors(what: str) -> Iterator[None]:
+    """Turn TensorStore's errors into ours; ``what`` names the data: ``"precomputed://gs://bucket/path, scale 8x8x8"``."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise source_error(error, what) from error
+
+
+def source_error(error: Exception, what: str) -> SourceError:
+    """The error to raise for one of TensorStore's."""
+    text = str(error)
+    for pattern, kind, advice in _FAILURES:
+        if re.search(pattern, text):
+            return kind(f"{what}: {advice}. ({text})")
+    raise AssertionError("the last pattern matches every text")
+
+
+def is_absent(error: Exception) -> bool:
+    """Whether a strict read failed only because the source has no such chunk, which means background."""
+    return str(error).startswith("NOT_FOUND: chunk ")
+
+
+def _make_context(retries: int) -> ts.Context:
+    """A TensorStore context for reading a source: bounded retries, and a cache for shard indexes."""
+    # A server that accepts a connection and then sends nothing would be waited for without end: TensorStore sets no
+    # limit unless these say so (docs/environment.rst, "Tensorstore Curl Options").
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", _STALLED_SECONDS)
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
+    policy = {"max_retries": retries, "initial_delay": "500ms", "max_delay": "16s"}
+    return ts.Context(
+        {
+            "cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES},
+            "http_request_retries": policy,
+            "gcs_request_retries": policy,
+            "s3_request_retries": policy,
+        }
+    )
+
+
+def _kvstore_spec(url: str, options: StorageOptions) -> dict[str, Any]:
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    folder = f"{path}/" if path else ""
+    match scheme:
+        case "file":
+            return {"driver": "file", "path": f"{rest}/"}
+        case "http" | "https":
+            return {"driver": "http", "base_url": f"{scheme}://{host}", "path": f"/{folder}"}
+        case "gs" if options.anonymous and "TENSORSTORE_GCS_HTTP_URL" not in os.environ:
+            # TensorStore's gcs driver has no anonymous mode: without credentials it asks the cloud's metadata server
+            # and logs an error, and with stale ones it fails on public data (kvstore/gcs_http, oauth2).
+            return {"driver": "http", "base_url": GCS_PUBLIC, "path": f"/{host}/{folder}"}
+        case "gs":
+            return {"driver": "gcs", "bucket": host, "path": folder}
+        case "s3":
+            return _s3_spec(host, folder, options)
+    raise CatalogError(f"{url}: there is no store for {scheme}://")
+
+
+def _s3_spec(bucket: str, folder: str, options: StorageOptions) -> dict[str, Any]:
+    endpoint = options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    spec: dict[str, Any] = {"driver": "s3", "bucket": bucket, "path": folder}
+    if options.anonymous:
+        spec["aws_credentials"] = {"type": "anonymous"}
+    if endpoint:
+        spec["endpoint"] = endpoint
+    if options.region or endpoint:
+        spec["aws_region"] = options.region or "us-east-1"
+    return spec
