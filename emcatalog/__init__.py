@@ -1,8 +1,8 @@
 """emcatalog: volume electron microscopy data as an Intake catalog.
 
-    import intake, emcatalog
-    cat = intake.open_catalog(emcatalog.CATALOG)
-    cat.malecns(bbox=(40000, 40512, 40000, 40512, 20000, 20512)).read()
+import intake, emcatalog
+cat = intake.open_catalog(emcatalog.CATALOG)
+cat.malecns(bbox=(40000, 40512, 40000, 40512, 20000, 20512)).read()
 """
 
 from __future__ import annotations

@@ -73,5 +73,3 @@ def _itemsize(channel: ChannelModel) -> int:
 def _rows(rows: Iterable[Iterable[object]]) -> str:
     cells = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows)
     return "".join(f"<tr>{row}</tr>" for row in cells)
-
-

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError, listing, suggest
-from emcatalog.geometry import Grid, NmBox, Units, ZyxNm, norm_bbox, norm_resolution, reverse
+from emcatalog.geometry import Grid, NmBox, ZyxNm, norm_bbox, norm_resolution, reverse
 from emcatalog.locations import Location, StorageOptions, parse_location
 
 Kind = Literal["image", "instances", "semantic", "mask"]
@@ -291,8 +291,10 @@ def _check_volume(entry: EntryModel, where: str) -> None:
 
 def _check_subcatalog(entry: EntryModel, where: str) -> None:
     path = entry.args.get("path")
-    if set(entry.args) != {"path"} or not isinstance(path, str) or not re.fullmatch(
-        r"\{\{\s*CATALOG_DIR\s*\}\}/[\w\-]+\.ya?ml", path
+    if (
+        set(entry.args) != {"path"}
+        or not isinstance(path, str)
+        or not re.fullmatch(r"\{\{\s*CATALOG_DIR\s*\}\}/[\w\-]+\.ya?ml", path)
     ):
         raise CatalogError(
             f"{where}.args: a sub-catalog is a file beside this one, and nothing else: path: '{{{{ CATALOG_DIR }}}}/x.yaml'"

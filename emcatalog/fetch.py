@@ -19,12 +19,16 @@ import tensorstore as ts
 
 from emcatalog.errors import EmcatalogError
 from emcatalog.formats.volume import Volume
-from emcatalog.geometry import Box
+from emcatalog.geometry import Box, Zyx, zyx
+from emcatalog.memory import release_free_memory
 from emcatalog.mirror.array import Gap, MirrorArray, cache_errors
 from emcatalog.stores import is_absent, source_error
 
-IN_FLIGHT_BYTES: Final = 256 << 20
+IN_FLIGHT_BYTES: Final = 128 << 20
 """Decoded bytes of the shards that are read and written at one time."""
+
+TRIM_BYTES: Final = 512 << 20
+"""After so many decoded bytes freed memory is given back."""
 
 Progress = Callable[[int, int], None]
 """Called with chunks and decoded bytes, each time some have arrived."""
@@ -123,9 +127,14 @@ def fetch(tasks: Mapping[str, Task], progress: Progress | None = None) -> FetchR
     """
     started = time.perf_counter()
     in_flight: deque[_ShardFetch] = deque()
+    since_trim = 0
     try:
         for task, gap in _interleave(list(tasks.values())):
             shard = _ShardFetch(task, gap)
+            since_trim += shard.nbytes
+            if since_trim > TRIM_BYTES:
+                release_free_memory()
+                since_trim = 0
             while in_flight and sum(other.nbytes for other in in_flight) + shard.nbytes > IN_FLIGHT_BYTES:
                 in_flight.popleft().finish(progress)
             shard.start()
@@ -179,6 +188,7 @@ class _ShardFetch:
         for unit, copy in self.copies:
             self._settle(unit, copy)
         self.copies = []
+        self.task.absent += self._count_absent()
         self.commit = self.transaction.commit_async()
 
     def finish(self, progress: Progress | None) -> None:
@@ -202,15 +212,33 @@ class _ShardFetch:
     def _settle(self, unit: Box, copy: ts.WriteFutures) -> None:
         """Wait for one unit; where the source lacks it, background is what belongs there."""
         mirror = self.task.mirror
-        what = f"{mirror.path}: {mirror.source_box(unit)} of scale {mirror.spec.key}"
         try:
             copy.result()
         except EmcatalogError:
             raise
         except (ValueError, OSError, RuntimeError) as error:
             if not is_absent(error):
+                what = f"{mirror.source}: {mirror.source_box(unit)} at scale {mirror.spec.key}"
                 raise source_error(error, what) from error
             self._fill_background(unit)
+
+    def _count_absent(self) -> int:
+        """Of the units that arrived, those that are background only because the source has nothing there."""
+        holds = self.volume.holds
+        if holds is None:
+            return 0
+        view = self.task.mirror.uncommitted.with_transaction(self.transaction)
+        z, y, x = self.task.mirror.layout.unit
+        # The first voxel of every unit, in one read, tells most chunks of tissue from background.
+        corners = view[self.gap.shard.slices][::z, ::y, ::x].read().result()
+        origin = self.gap.shard.begin
+        empty = [unit for unit in self.gap.units if not corners[self._cell(unit, origin)]]
+        empty = [unit for unit in empty if not view[unit.slices].read().result().any()]
+        return sum(not holds(self.task.mirror.source_box(unit)) for unit in empty)
+
+    def _cell(self, unit: Box, origin: Zyx) -> Zyx:
+        sides = self.task.mirror.layout.unit
+        return zyx([(a - o) // side for a, o, side in zip(unit.begin, origin, sides, strict=True)])
 
     def _fill_background(self, unit: Box) -> None:
         target = self.task.mirror.store.with_transaction(self.transaction)[unit.slices]

@@ -24,30 +24,38 @@ from emcatalog.locations import StorageOptions
 GCS_PUBLIC: Final = "https://storage.googleapis.com"
 """Every object of a public bucket is a plain URL here: https://cloud.google.com/storage/docs/request-endpoints."""
 
-_INDEX_CACHE_BYTES: Final = 64 << 20
-"""Keeps shard indexes: without them each chunk of a sharded volume costs two more requests."""
-
-_STALLED_SECONDS: Final = "60"
+_INDEX_CACHE_BYTES: Final = 16 << 20
+"""Keeps shard indexes: without them each chunk of a sharded volume costs two more requests. Decoded chunks pass through
+the same cache, so that more would only hold voxels that nobody asks for again."""
 
 _FAILURES: Final[tuple[tuple[str, type[SourceError], str], ...]] = (
     # What TensorStore's message holds, what it means, what to do; the first that matches.
     (
-        r"HTTP response code: 40[13]|PERMISSION_DENIED|UNAUTHENTICATED",
+        r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[13]",
         SourceDeniedError,
-        "the server refuses access; a private bucket needs storage_options={'anonymous': False} and credentials",
+        "the server refuses access; a private bucket needs storage_options: {anonymous: false} and credentials",
     ),
     (
-        r"^NOT_FOUND|HTTP response code: 404|HTTP response code: 410",
+        r"^ABORTED|retry attempts failed|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CURL error"
+        r"|HTTP code (5\d\d|429)",
+        SourceUnavailableError,
+        "the server cannot be reached or keeps failing; what was fetched is kept, so ask again later",
+    ),
+    (
+        r"^NOT_FOUND|HTTP code (404|410)",
         SourceMissingError,
         "there is nothing at this address; check it, or EMCATALOG_MIRRORS",
     ),
     (
-        r"retry attempts failed|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CURL error|HTTP response code: 5\d\d"
-        r"|HTTP response code: 429|^ABORTED|Connection",
+        r"Requested byte range .* was ignored",
         SourceUnavailableError,
-        "the server cannot be reached or keeps failing; what was fetched is kept, so ask again later",
+        "the server does not serve parts of files, which a sharded volume needs",
     ),
-    (r"", SourceCorruptError, "the answer is not what it should be; what was fetched before is kept"),
+    (
+        r"",
+        SourceCorruptError,
+        "the source holds something that does not decode; nothing of it was kept, what was fetched before is",
+    ),
 )
 
 
@@ -106,10 +114,6 @@ def is_absent(error: Exception) -> bool:
 
 def _make_context(retries: int) -> ts.Context:
     """A TensorStore context for reading a source: bounded retries, and a cache for shard indexes."""
-    # A server that accepts a connection and then sends nothing would be waited for without end: TensorStore sets no
-    # limit unless these say so (docs/environment.rst, "Tensorstore Curl Options").
-    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", _STALLED_SECONDS)
-    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
     policy = {"max_retries": retries, "initial_delay": "500ms", "max_delay": "16s"}
     return ts.Context(
         {

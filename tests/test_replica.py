@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import email.message
+import gzip
 import http.client
 import importlib
 import json
@@ -332,15 +332,17 @@ def test_s3(buckets: pathlib.Path) -> None:
 def smooth(shape: tuple[int, int, int]) -> Array:
     """An image that JPEG keeps well."""
     z, y, x = np.ogrid[tuple(slice(n) for n in shape)]
-    return (128 + 60 * np.sin(x / 9) * np.cos(y / 7) + 40 * np.sin(z / 11)).astype(np.uint8)
+    image: Array = 128 + 60 * np.sin(x / 9) * np.cos(y / 7) + 40 * np.sin(z / 11)
+    return image.astype(np.uint8)
 
 
 def blobs(shape: tuple[int, int, int]) -> Array:
     """Labels with large ids and background."""
     rng = np.random.default_rng(1)
-    coarse: Array = rng.integers(0, 2**31, [-(-n // 10) for n in shape], dtype=np.uint64)
+    coarse = rng.integers(0, 2**31, [-(-n // 10) for n in shape], dtype=np.uint64)
     coarse[rng.random(coarse.shape) < 0.2] = 0
-    return coarse.repeat(10, 0).repeat(10, 1).repeat(10, 2)[tuple(slice(n) for n in shape)]
+    fine: Array = coarse.repeat(10, 0).repeat(10, 1).repeat(10, 2)
+    return fine[tuple(slice(n) for n in shape)]
 
 
 def voxels_for(encoding: str, shape: tuple[int, int, int]) -> Array:
@@ -387,9 +389,10 @@ def test_precomputed_of_codecs_that_tensorstore_lacks(
 
 @pytest.mark.parametrize("sharding", [None, {}])
 def test_missing_chunks(tmp_path: pathlib.Path, sharding: dict[str, Any] | None) -> None:
-    voxels = np.zeros((64, 64, 64), np.uint8)  # zeros are stored all the same
+    voxels = np.zeros((64, 50, 64), np.uint8)  # zeros are stored all the same
     scale = build_precomputed(tmp_path, voxels, sharding=sharding, chunk=(32, 32, 32), missing_chunks=[(0, 1, 0)])
     assert [chunk for chunk in scale.chunks(scale.extent) if not scale.is_there(chunk)] == [(0, 1, 0)]
+    np.testing.assert_array_equal(read_by_tensorstore(tmp_path).read().result(), voxels)
 
 
 @pytest.mark.parametrize("sharding", [None, {}, {"data_encoding": "gzip"}])
@@ -462,7 +465,7 @@ class TestMalecns:
         assert shape == [70 // factor, 80 // factor, 90 // factor]
         fine = smooth((70, 80, 90))[tuple(slice(n * factor) for n in shape)].astype(np.float64)
         mean = fine.reshape(shape[0], factor, shape[1], factor, shape[2], factor).mean((1, 3, 5))
-        assert np.abs(expected_raw(replica, scale, box) - mean).max() <= 12
+        assert np.abs(expected_raw(replica, scale, box) - mean).mean() <= 3
         labels = blobs((70, 80, 90))[tuple(slice(0, n * factor, factor) for n in shape)]
         np.testing.assert_array_equal(expected_labels(replica, scale, box), labels)
         where = tuple(slice(start, stop) for start, stop in box)
@@ -471,7 +474,8 @@ class TestMalecns:
             np.testing.assert_array_equal(read, expected(replica, scale, box))
 
     def test_nothing_outside_the_box(self, replica: pathlib.Path) -> None:
-        beside: Box = (BOX[0], BOX[1], (BOX[2][1], BOX[2][1] + 6))
+        # Not the very next voxels: JPEG smears what is in one block of 8.
+        beside: Box = (BOX[0], BOX[1], (BOX[2][1] + 8, BOX[2][1] + 16))
         assert set(expected_raw(replica, 0, beside).ravel()) == {malecns.GREY}
         assert not expected_labels(replica, 0, beside).any()
         scale = open_scale(replica / malecns.EM)

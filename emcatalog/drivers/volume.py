@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,5 +171,3 @@ def _bar(source: VolumeSource) -> StartProgress:
         return advance
 
     return start
-
-

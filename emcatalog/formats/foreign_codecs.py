@@ -1,4 +1,4 @@
-"""Precomputed chunks in codecs that TensorStore lacks: jpegxl, crackle, compresso, fpzip, kempressed.
+"""Precomputed chunks in codecs that TensorStore lacks: jxl (JPEG XL), crackle, compresso, fpzip, kempressed.
 
 cloud-volume decodes; the bytes come through the same store as everything else, so that mirrors, retries, credentials
 and the meaning of an absent chunk are the same.
@@ -6,8 +6,8 @@ and the meaning of an absent chunk are the same.
 
 from __future__ import annotations
 
-import math
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,13 +16,13 @@ import tensorstore as ts
 from numpy.typing import NDArray
 
 from emcatalog.errors import SourceCorruptError
+from emcatalog.formats.sharded import chunk_key, open_sharded
 from emcatalog.formats.volume import ArraySpec, Volume
-from emcatalog.geometry import Box, Zyx
+from emcatalog.geometry import Box
 from emcatalog.locations import Location
 from emcatalog.stores import Store
 
 CODEC_NAMES: Final = {
-    "jpegxl": "jxl",
     "jxl": "jxl",
     "crackle": "crackle",
     "compresso": "compresso",
@@ -45,8 +45,7 @@ def open_scale(location: Location, spec: ArraySpec, sharding: dict[str, Any] | N
     if spec.encoding not in CODEC_NAMES:
         raise SourceCorruptError(f"{location}: chunks are stored as {spec.encoding!r}, which no codec here decodes")
     _import_decoder(spec.encoding)
-    folder = store.below(spec.key)
-    read = _sharded_reader(spec, sharding, folder) if sharding else _unsharded_reader(folder)
+    read = _sharded_reader(spec, sharding, store) if sharding else _unsharded_reader(store.below(spec.key))
     what = f"{location}, scale {spec.key}"
     return Volume(spec, _virtual(spec, read, what, fill=False), _virtual(spec, read, what, fill=True))
 
@@ -103,29 +102,12 @@ def _unsharded_reader(folder: Store) -> ReadChunk:
     return read
 
 
-def _sharded_reader(spec: ArraySpec, sharding: dict[str, Any], folder: Store) -> ReadChunk:
-    base = {"driver": "neuroglancer_uint64_sharded", "base": folder.kvstore, "metadata": sharding}
-    kvstore = ts.KvStore.open(base, context=folder.context).result()
-    cells = tuple(math.ceil(size / chunk) for size, chunk in zip(spec.grid.shape, spec.chunk, strict=True))
+def _sharded_reader(spec: ArraySpec, sharding: dict[str, Any], store: Store) -> ReadChunk:
+    opened = time.time()
+    chunks = open_sharded(spec, sharding, store)
 
     def read(box: Box) -> bytes | None:
-        z, y, x = ((b - o) // c for b, o, c in zip(box.begin, spec.grid.offset, spec.chunk, strict=True))
-        answer = kvstore.read(morton_code((z, y, x), cells).to_bytes(8, "big")).result()
+        answer = chunks.read(chunk_key(spec, box), staleness_bound=opened).result()
         return answer.value if answer.state == "value" else None
 
     return read
-
-
-def morton_code(cell: Zyx, cells: tuple[int, ...]) -> int:
-    """Compressed Morton code of a chunk: bits of x, y, z interleaved, an axis left out once its bits are used up.
-
-    Source: https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/volume.md
-    (compressed Morton code).
-    """
-    code, position = 0, 0
-    for bit in range(max(count.bit_length() for count in cells)):
-        for index, count in reversed(list(zip(cell, cells, strict=True))):
-            if (1 << bit) < count:
-                code |= (index >> bit & 1) << position
-                position += 1
-    return code

@@ -5,23 +5,23 @@ Format: https://github.com/google/neuroglancer/blob/master/src/datasource/precom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import tensorstore as ts
 from pydantic import BaseModel, Field, ValidationError
 
 from emcatalog.errors import SourceCorruptError, SourceMissingError
+from emcatalog.formats.sharded import chunk_key, open_sharded
 from emcatalog.formats.volume import ArraySpec, Volume, VolumeSpec
-from emcatalog.geometry import Grid, Zyx, reverse
+from emcatalog.geometry import Box, Grid, Zyx, reverse
 from emcatalog.locations import Location
 from emcatalog.stores import Store, source_errors
 
 TENSORSTORE_ENCODINGS: Final = frozenset({"raw", "jpeg", "png", "compressed_segmentation"})
 
-_Positive3 = tuple[
-    Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
-]
+_Positive3 = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
 class ScaleInfo(BaseModel):
@@ -91,8 +91,22 @@ def open_scale(location: Location, info: Info, spec: ArraySpec, store: Store) ->
 
         return foreign_codecs.open_scale(location, spec, scale.sharding, store)
     with source_errors(f"{location}, scale {spec.key}"):
-        strict, lenient = (_open(info, scale, store, fill=fill) for fill in (False, True))
-    return Volume(spec, strict, lenient)
+        lenient = _open(info, scale, store, fill=True)
+        if scale.sharding is None:
+            return Volume(spec, _open(info, scale, store, fill=False), lenient)
+        # For a sharded volume TensorStore takes fill_missing_data_reads and does not heed it.
+        return Volume(spec, lenient, lenient, _sharded_presence(spec, scale.sharding, store))
+
+
+def _sharded_presence(spec: ArraySpec, sharding: dict[str, Any], store: Store) -> Callable[[Box], bool]:
+    opened = time.time()
+    chunks = open_sharded(spec, sharding, store)
+
+    def holds(box: Box) -> bool:
+        # The shard's index may be taken from the cache if it was read since the volume was opened.
+        return chunks.read(chunk_key(spec, box), staleness_bound=opened).result().state == "value"
+
+    return holds
 
 
 def _open(info: Info, scale: ScaleInfo, store: Store, *, fill: bool) -> ts.TensorStore:

@@ -10,9 +10,9 @@ import tensorstore as ts
 from pydantic import TypeAdapter, ValidationError
 
 from emcatalog.errors import ArgumentError
-from emcatalog.geometry import Grid, Zyx, ZyxNm, format_xyz, same_size
+from emcatalog.geometry import Box, Grid, Zyx, ZyxNm, format_xyz, same_size
 
-TYPICAL_RATIO: Final = {"raw": 1.0, "jpeg": 0.17, "jpegxl": 0.12, "png": 0.7, "compressed_segmentation": 0.01}
+TYPICAL_RATIO: Final = {"raw": 1.0, "jpeg": 0.17, "jxl": 0.12, "png": 0.7, "compressed_segmentation": 0.01}
 """Stored bytes for a byte of voxels, for estimates only: FIB-25 at 8 nm gave 0.17 (jpeg) and 0.005 (labels)."""
 
 
@@ -82,10 +82,8 @@ class Volume:
     spec: ArraySpec
     """What it is."""
     strict: ts.TensorStore
-    """Fails with NOT_FOUND where the source lacks a chunk (see ``stores.is_absent``)."""
+    """Fails with NOT_FOUND where the source lacks a chunk (see ``stores.is_absent``), if it can tell."""
     lenient: ts.TensorStore
     """Gives background where the source lacks a chunk."""
-
-
-Opener = Callable[[str], Volume]
-"""Opens the scale of that key."""
+    holds: Callable[[Box], bool] | None = None
+    """Whether the source has the chunk that covers this box of its voxels: for forms whose ``strict`` cannot tell."""

@@ -51,9 +51,13 @@ class MirrorArray:
     layout: Layout
     """How it is cut, as its own metadata says."""
     store: ts.TensorStore
-    """The Zarr array; index 0 is the first voxel of the source."""
+    """The Zarr array; index 0 is the first voxel of the source. Reading what is missing fails."""
+    uncommitted: ts.TensorStore
+    """The same, for looking at what a transaction has written: there TensorStore would call it missing."""
     path: str
-    """For messages."""
+    """For messages: where it lies."""
+    source: str
+    """For messages: what it mirrors."""
 
     def index(self, box: Box) -> Box:
         """A box of source voxels in indices of the mirror."""
@@ -110,13 +114,14 @@ class MirrorArray:
         return self.store[box.slices].storage_statistics(query_not_stored=True, query_fully_stored=True)
 
 
-def open_array(store: Store, spec: ArraySpec, path: str, *, create: bool) -> MirrorArray | None:
+def open_array(store: Store, spec: ArraySpec, path: str, source: str, *, create: bool) -> MirrorArray | None:
     """Open the mirror of one source array.
 
     Args:
         store: the array's own folder.
         spec: the source array.
-        path: for messages.
+        path: for messages, where it lies.
+        source: for messages, what it mirrors.
         create: make it where it does not exist; otherwise None is returned.
 
     Raises:
@@ -125,20 +130,21 @@ def open_array(store: Store, spec: ArraySpec, path: str, *, create: bool) -> Mir
     """
     with cache_errors(path):
         try:
-            opened = _open(store, {}, create=False)
+            opened = _open(store, {})
         except ValueError as error:
             if not str(error).startswith("NOT_FOUND"):
                 raise
             if not create:
                 return None
             opened = _open(store, zarr_metadata(spec, choose_layout(spec)), create=True)
+        uncommitted = _open(store, {}, fill=True)
     shape = zyx([int(side) for side in opened.shape])
     if (shape, opened.dtype.numpy_dtype) != (spec.grid.shape, np.dtype(spec.dtype)):
         raise SourceChangedError(
             f"{path} mirrors {shape} {opened.dtype.name} (z, y, x), but the source is now {spec.grid.shape}"
             f" {spec.dtype}; remove the mirror with `emcatalog cache rm`"
         )
-    return MirrorArray(spec, _layout_of(opened, spec), opened, path)
+    return MirrorArray(spec, _layout_of(opened, spec), opened, uncommitted, path, source)
 
 
 @contextmanager
@@ -166,12 +172,12 @@ def cache_error(error: Exception, path: str) -> CacheError:
     )
 
 
-def _open(store: Store, metadata: dict[str, Any], *, create: bool) -> ts.TensorStore:
+def _open(store: Store, metadata: dict[str, Any], *, create: bool = False, fill: bool = False) -> ts.TensorStore:
     spec = {
         "driver": "zarr3",
         "kvstore": store.kvstore,
         "store_data_equal_to_fill_value": True,
-        "fill_missing_data_reads": False,
+        "fill_missing_data_reads": fill,
         **({"metadata": metadata} if metadata else {}),
     }
     return ts.open(spec, open=True, create=create, context=store.context).result()

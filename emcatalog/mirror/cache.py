@@ -19,7 +19,7 @@ from emcatalog.stores import Store, make_store
 VOLUME_FILE: Final = "emcatalog.json"
 """Beside the scales of a volume: its description, so that the mirror is opened without a request."""
 
-_INDEX_CACHE_BYTES: Final = 32 << 20
+_INDEX_CACHE_BYTES: Final = 16 << 20
 """Shard indexes of the mirror, for random patches."""
 
 
@@ -80,12 +80,12 @@ class Cache:
         name = f"{location.folder}/{spec.key}.zarr"
         path = f"{self.url}/{name}"
         group = self.store.below(name)
-        found = open_array(group.below(ARRAY), spec, path, create=False)
+        found = open_array(group.below(ARRAY), spec, path, str(location), create=False)
         if found is not None or not create:
             return found
         with cache_errors(path):
             group.open().write("zarr.json", json.dumps(_group(location, spec)).encode()).result()
-        return open_array(group.below(ARRAY), spec, path, create=True)
+        return open_array(group.below(ARRAY), spec, path, str(location), create=True)
 
 
 def _group(location: Location, spec: ArraySpec) -> dict[str, Any]:

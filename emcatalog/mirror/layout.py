@@ -15,7 +15,7 @@ CHUNK_SIDE: Final = 64
 """Longest edge of a chunk where the source's chunk can be divided: small boxes and patches read little beside."""
 SHARD_SIDE: Final = 256
 """Longest edge of a shard: a box of 1024 cubed is 64 files, and a shard of small random boxes is cheap to rewrite."""
-SHARD_BYTES: Final = 128 << 20
+SHARD_BYTES: Final = 64 << 20
 """Decoded bytes of a shard at most, since shards in flight bound the memory of a fetch."""
 
 

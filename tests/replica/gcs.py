@@ -98,7 +98,7 @@ class GcsHandler:
         if unmet := _unmet_condition(query, generation(stat)):
             return Answer(304) if unmet == 304 else error(unmet, "At least one of the pre-conditions did not hold.")
         if query.get("alt") == "media" or call.target.startswith("/download"):
-            return answer_file(call, str(path), stat, self._headers(path, stat))
+            return answer_file(call, path, stat, self._headers(path, stat))
         return Answer(200, json.dumps(self._metadata(bucket, name, path)).encode(), _JSON)
 
     def _find(self, bucket: str, name: str) -> pathlib.Path | None:
@@ -161,7 +161,7 @@ class GcsHandler:
         path = self._find(bucket, name) if "/" not in bucket else None
         if path is None:
             return Answer(404, b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>")
-        return answer_file(call, str(path), path.stat(), self._headers(path, path.stat()))
+        return answer_file(call, path, path.stat(), self._headers(path, path.stat()))
 
 
 def _unmet_condition(query: dict[str, str], now: int) -> int | None:

@@ -21,6 +21,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -289,7 +290,8 @@ def main() -> None:
     seconds = round(time.perf_counter() - begun, 1)
     files = [path for path in pathlib.Path(arguments.folder).rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    print(json.dumps({"folder": arguments.folder, "box_zyx": (z, y, x), "seconds": seconds, "bytes": size}))
+    report = {"folder": arguments.folder, "box_zyx": (z, y, x), "seconds": seconds, "bytes": size}
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

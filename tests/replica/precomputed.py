@@ -114,15 +114,40 @@ def _scale_info(
 
 
 def _write_by_tensorstore(scale: Scale, voxels: Array) -> None:
-    spec = {
-        "driver": "neuroglancer_precomputed",
-        "kvstore": {"driver": "file", "path": f"{scale.folder}/"},
-        # Otherwise a chunk of zeros is left out, and only `missing_chunks` are to be absent.
-        "store_data_equal_to_fill_value": True,
-    }
-    store = ts.open(spec, open=True).result()[..., 0].T
+    kvstore = {"driver": "file", "path": f"{scale.folder}/"}
+    store = _open({**OPEN, "kvstore": kvstore}, ts.Context())
     with ts.Transaction() as transaction:
         store.with_transaction(transaction).write(voxels).result()
+    # In shards, TensorStore 0.1.86 leaves chunks of zeros out all the same.
+    for place in scale.chunks(scale.extent):
+        if not scale.is_there(place):
+            z, y, x = (stop - start for start, stop in scale.chunk_box(place))
+            scale.replace_encoded(place, _encode(scale, np.zeros((z, y, x), voxels.dtype)))
+
+
+OPEN: Mapping[str, Any] = {
+    "driver": "neuroglancer_precomputed",
+    # Otherwise a chunk of zeros is left out, and only `missing_chunks` are to be absent.
+    "store_data_equal_to_fill_value": True,
+}
+
+
+def _open(spec: Mapping[str, Any], context: ts.Context) -> ts.TensorStore:
+    """The volume as `(z, y, x)`."""
+    return ts.open(dict(spec), open=True, context=context).result()[..., 0].T
+
+
+def _encode(scale: Scale, block: Array) -> bytes:
+    """One chunk in the scale's encoding, without sharding: a volume of its own in memory."""
+    size = list(block.shape[::-1])
+    meta = {**scale.meta, "key": "s", "size": size, "chunk_sizes": [size], "voxel_offset": [0, 0, 0]}
+    meta.pop("sharding", None)
+    memory, context = {"driver": "memory"}, ts.Context()
+    files = ts.KvStore.open(memory, context=context).result()
+    files["info"] = json.dumps({**scale.info, "scales": [meta]}).encode()
+    _open({**OPEN, "kvstore": memory}, context).write(block).result()
+    x, y, z = size
+    return files[f"s/0-{x}_0-{y}_0-{z}"]
 
 
 def _write_by_cloudvolume(scale: Scale, voxels: Array) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import stat
 import subprocess
 import sys
 import threading
@@ -50,24 +51,25 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return (start, max(start, stop))
 
 
-def answer_file(call: Call, path: str, stat: os.stat_result, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+def answer_file(
+    call: Call, path: pathlib.Path, status: os.stat_result, headers: tuple[tuple[str, str], ...] = ()
+) -> Answer:
     """The file, or the range of it that `call` asks for."""
-    etag = f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+    size = status.st_size
+    etag = f'"{status.st_mtime_ns:x}-{size:x}"'
     common = (("ETag", etag), ("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream"), *headers)
     # TensorStore sends these two to read several ranges of one version of a file.
     if call.headers.get("if-match", etag) not in (etag, "*"):
         return Answer(412, b"", common)
     if call.headers.get("if-none-match") == etag:
         return Answer(304, b"", common)
-    wanted = parse_range(call.headers.get("range"), stat.st_size)
+    wanted = parse_range(call.headers.get("range"), size)
     if wanted is None:
-        return Answer(200, FileSlice(path, 0, stat.st_size), common)
+        return Answer(200, FileSlice(path, 0, size), common)
     start, stop = wanted
     if start >= stop:
-        return Answer(416, b"", (*common, ("Content-Range", f"bytes */{stat.st_size}")))
-    return Answer(
-        206, FileSlice(path, start, stop), (*common, ("Content-Range", f"bytes {start}-{stop - 1}/{stat.st_size}"))
-    )
+        return Answer(416, b"", (*common, ("Content-Range", f"bytes */{size}")))
+    return Answer(206, FileSlice(path, start, stop), (*common, ("Content-Range", f"bytes {start}-{stop - 1}/{size}")))
 
 
 class FolderHandler:
@@ -83,23 +85,23 @@ class FolderHandler:
         path = os.path.normpath(self._root + "/" + call.path)
         if not path.startswith(self._root + os.sep) or "\0" in path:
             return Answer(404, b"not found")
-        return self._file(call, path)
+        return self._file(call, pathlib.Path(path))
 
-    def _file(self, call: Call, path: str) -> Answer:
+    def _file(self, call: Call, path: pathlib.Path) -> Answer:
         try:
-            stat = os.stat(path)
+            status = path.stat()
         except OSError:
-            return self._gzipped(call, path)
-        if not os.path.isfile(path):
+            return self._gzipped(call, path.with_name(path.name + ".gz"))
+        if not stat.S_ISREG(status.st_mode):
             return Answer(404, b"not found")
-        return answer_file(call, path, stat)
+        return answer_file(call, path, status)
 
-    def _gzipped(self, call: Call, path: str) -> Answer:
-        """`path.gz` as a compressed form of `path`: how cloud-volume keeps on disk what a bucket holds gzip-encoded."""
-        if not os.path.isfile(path + ".gz"):
+    def _gzipped(self, call: Call, path: pathlib.Path) -> Answer:
+        """`NAME.gz` as a compressed form of `NAME`: how cloud-volume keeps on disk what a bucket holds gzip-encoded."""
+        if not path.is_file():
             return Answer(404, b"not found")
         call.headers.pop("range", None)  # a bucket, too, ignores ranges of an object that it has gzip-encoded
-        return answer_file(call, path + ".gz", os.stat(path + ".gz"), (("Content-Encoding", "gzip"),))
+        return answer_file(call, path, path.stat(), (("Content-Encoding", "gzip"),))
 
 
 @contextmanager
@@ -142,12 +144,20 @@ class ServerProcess:
 @contextmanager
 def serve_process(folder: str | os.PathLike[str], latency_ms: float = 0.0) -> Iterator[ServerProcess]:
     """A server over `folder` in a process of its own, so that its work is not counted as the client's."""
-    command = [sys.executable, "-m", __spec__.name, os.path.abspath(folder), "--latency-ms", str(latency_ms)]
+    command = [
+        sys.executable,
+        "-m",
+        __spec__.name,
+        str(pathlib.Path(folder).resolve()),
+        "--latency-ms",
+        str(latency_ms),
+    ]
     process = subprocess.Popen(
         [*command, "--until-stdin-closes"], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             yield ServerProcess(json.loads(process.stdout.readline())["url"])
         finally:
@@ -184,7 +194,8 @@ def main() -> None:
     server.latency_s = arguments.latency_ms / 1000
     add_control(server)
     with running(server):
-        print(json.dumps({"url": server.url}), flush=True)
+        sys.stdout.write(json.dumps({"url": server.url}) + "\n")
+        sys.stdout.flush()
         with suppress(KeyboardInterrupt):
             sys.stdin.read() if arguments.until_stdin_closes else threading.Event().wait()
 

@@ -47,7 +47,7 @@ class Call:
 class FileSlice:
     """Bytes `[start, stop)` of a file: a body that is not read before it is sent."""
 
-    path: pathlib.Path | str
+    path: pathlib.Path
     start: int
     stop: int
 
@@ -202,6 +202,9 @@ class _Connection(asyncio.Protocol):
     def _pump(self) -> None:
         """Send on while the client takes it."""
         while self._file is not None and self._offset < self._stop and not self._paused:
+            if self._transport.is_closing():  # the client left
+                self._end_file()
+                return
             piece = os.pread(self._file, min(PIECE, self._stop - self._offset), self._offset)
             if not piece:  # the file became shorter: what was declared cannot be sent any more
                 self._transport.abort()
@@ -236,7 +239,7 @@ def read_body(body: bytes | FileSlice) -> bytes:
     """The bytes of `body`."""
     if isinstance(body, bytes):
         return body
-    with open(body.path, "rb") as stream:
+    with body.path.open("rb") as stream:
         stream.seek(body.start)
         return stream.read(body.stop - body.start)
 

@@ -1,0 +1,153 @@
+"""What lies in the cache: listed, verified, removed. Eviction is deleting files; verification is reading them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import fsspec
+import tensorstore as ts
+
+from emcatalog.errors import CacheCorruptError, CacheError
+from emcatalog.formats.volume import ArraySpec, VolumeSpec
+from emcatalog.geometry import Box, zyx
+from emcatalog.mirror.array import ARRAY, MirrorArray, open_array
+from emcatalog.mirror.cache import VOLUME_FILE, Cache
+
+_SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<z>\d+)/(?P<y>\d+)/(?P<x>\d+)")
+"""Key of a shard below the cache, in Zarr's default chunk key encoding."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorFiles:
+    """One mirrored array on disk."""
+
+    name: str
+    """Folder below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg/8x8x8.zarr``."""
+    nbytes: int
+    """Of its shards."""
+    shards: tuple[str, ...]
+    """Keys of its shards, below the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadShard:
+    """A shard whose bytes are not what was written."""
+
+    key: str
+    """Below the cache."""
+    reason: str
+    """What reading it said."""
+
+
+def list_mirrors(cache: Cache) -> list[MirrorFiles]:
+    """Every mirrored array, by name.
+
+    Raises:
+        CacheError: the cache cannot be listed.
+    """
+    filesystem, root = _filesystem(cache)
+    try:
+        found = filesystem.find(root, detail=True)
+    except OSError as error:
+        raise CacheError(f"{cache.url} cannot be listed: {error}") from error
+    sizes: dict[str, list[int]] = {}
+    shards: dict[str, list[str]] = {}
+    for path, info in found.items():
+        key = path.removeprefix(root).strip("/")
+        folder = key.removesuffix(f"/{ARRAY}/zarr.json")
+        match = _SHARD.fullmatch(key)
+        if match or folder != key:
+            name = match["mirror"] if match else folder
+            shards.setdefault(name, []).extend([key] if match else [])
+            sizes.setdefault(name, []).append(info["size"] if match else 0)
+    return [MirrorFiles(name, sum(sizes[name]), tuple(sorted(shards[name]))) for name in sorted(shards)]
+
+
+def verify(cache: Cache, mirror: MirrorFiles, progress: Callable[[str], None] | None = None) -> Iterator[BadShard]:
+    """Read every chunk that is there, and give the shards that fail.
+
+    Args:
+        cache: where it lies.
+        mirror: what to verify.
+        progress: called with the key of each shard that was read.
+
+    Raises:
+        CacheCorruptError: the mirror's own description is damaged, so that nothing can be said of its shards.
+    """
+    array = _open(cache, mirror)
+    for key in mirror.shards:
+        reason = _damage(array, key)
+        if reason is not None:
+            yield BadShard(key, reason)
+        if progress:
+            progress(key)
+
+
+def remove_shard(cache: Cache, key: str) -> None:
+    """Delete one shard; a later read fetches it again."""
+    filesystem, root = _filesystem(cache)
+    filesystem.rm_file(f"{root}/{key}")
+
+
+def remove_mirror(cache: Cache, name: str) -> None:
+    """Delete one mirrored array, and the volume's description with the last of its scales.
+
+    Args:
+        cache: where it lies.
+        name: ``MirrorFiles.name``.
+    """
+    filesystem, root = _filesystem(cache)
+    filesystem.rm(f"{root}/{name}", recursive=True)
+    folder = f"{root}/{name.rpartition('/')[0]}"
+    left = [path for path in filesystem.ls(folder, detail=False) if path.endswith(".zarr")]
+    if not left and filesystem.exists(f"{folder}/{VOLUME_FILE}"):
+        filesystem.rm_file(f"{folder}/{VOLUME_FILE}")
+
+
+def _filesystem(cache: Cache) -> tuple[Any, str]:
+    filesystem, root = fsspec.core.url_to_fs(cache.url)
+    return filesystem, root.rstrip("/")
+
+
+def _open(cache: Cache, mirror: MirrorFiles) -> MirrorArray:
+    folder, _, name = mirror.name.rpartition("/")
+    answer = cache.store.below(folder).open().read(VOLUME_FILE).result()
+    try:
+        volume = VolumeSpec.from_json(answer.value)
+        spec: ArraySpec = next(scale for scale in volume.scales if f"{scale.key}.zarr" == name)
+    except (ValueError, StopIteration) as error:
+        raise CacheCorruptError(f"{cache.url}/{folder}/{VOLUME_FILE} does not describe {name}") from error
+    path = f"{cache.url}/{mirror.name}"
+    array = open_array(cache.store.below(f"{mirror.name}/{ARRAY}"), spec, path, volume.url, create=False)
+    if array is None:
+        raise CacheCorruptError(f"{path} has no metadata; `emcatalog cache rm` removes it")
+    return array
+
+
+def _damage(array: MirrorArray, key: str) -> str | None:
+    """What is wrong with a shard, or None."""
+    shard = _shard_box(array, key)
+    if shard is None:
+        return "it lies outside the volume"
+    try:
+        for chunk in shard.split(array.layout.chunk):
+            if _is_stored(array.store, chunk):
+                array.store[chunk.slices].read().result()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _shard_box(array: MirrorArray, key: str) -> Box | None:
+    match = _SHARD.fullmatch(key)
+    assert match is not None, key
+    begin = zyx([int(match[axis]) * side for axis, side in zip("zyx", array.layout.shard, strict=True)])
+    shard = Box(begin, zyx([a + side for a, side in zip(begin, array.layout.shard, strict=True)]))
+    return shard.intersect(Box((0, 0, 0), array.spec.grid.shape))
+
+
+def _is_stored(store: ts.TensorStore, box: Box) -> bool:
+    return bool(store[box.slices].storage_statistics(query_fully_stored=True).result().fully_stored)

@@ -1,0 +1,1 @@
+"""Tests: one module for each module, and the miniatures that they read."""

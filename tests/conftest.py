@@ -1,0 +1,101 @@
+"""What tests share: an empty cache each, the demo's tissue, and a miniature of the male CNS bucket on a local server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from emcatalog.formats.demo import make_demo
+from emcatalog.phantom import make_phantom
+from tests.replica.malecns import build_malecns
+from tests.replica.server import serve
+from tests.replica.wire import Server
+
+SIDE = 160
+"""Edge of the box that the miniature holds, in voxels of 8 nm."""
+ORIGIN_ZYX = (20000, 40000, 40000)
+"""Its first voxel: where the box of the catalog's entry begins."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A miniature of ``gs://flyem-male-cns``, data around the default box only."""
+
+    folder: Path
+    """Stands for the bucket."""
+    raw: NDArray[np.uint8]
+    """What was put in, (z, y, x); jpeg changes it a little."""
+    labels: NDArray[np.uint64]
+    """What was put in, (z, y, x)."""
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+def once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Make a folder once in a run, whichever worker comes first."""
+    with FileLock(f"{folder}.lock"):
+        done = Path(f"{folder}.done")
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_folder(shared_folder: Path) -> Path:
+    """The demo's source data, made once in a run."""
+    return once(shared_folder / "demo", lambda folder: make_demo(folder / "tissue-1"))
+
+
+@pytest.fixture(scope="session")
+def replica(shared_folder: Path) -> Replica:
+    """The miniature bucket, made once in a run."""
+    tissue = make_phantom((SIDE, SIDE, SIDE), seed=1)
+    z, y, x = ((first, first + SIDE) for first in ORIGIN_ZYX)
+
+    def build(folder: Path) -> None:
+        build_malecns(folder, (z, y, x), tissue.raw, tissue.labels)
+
+    return Replica(once(shared_folder / "flyem-male-cns", build), tissue.raw, tissue.labels)
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, demo_folder: Path) -> None:
+    """No test sees the user's cache, mirrors or config file."""
+    for name in ("MIRRORS", "OFFLINE"):
+        monkeypatch.delenv(f"EMCATALOG_{name}", raising=False)
+    monkeypatch.setenv("EMCATALOG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("EMCATALOG_DEMO", str(demo_folder))
+    monkeypatch.setenv("EMCATALOG_RETRIES", "1")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def male_cns(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The miniature bucket on a server, in place of ``gs://flyem-male-cns``."""
+    with serve(replica.folder) as server:
+        monkeypatch.setenv("EMCATALOG_MIRRORS", json.dumps({"gs://flyem-male-cns": server.url}))
+        yield server
+
+
+@pytest.fixture
+def catalog() -> Any:
+    """The shipped catalog, as a user opens it."""
+    import intake
+
+    import emcatalog
+
+    return intake.open_catalog(emcatalog.CATALOG)
