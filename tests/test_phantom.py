@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from scipy import ndimage  # type: ignore[import-untyped]  # scipy ships no types
+from scipy import ndimage
 
 from emcatalog.phantom import Phantom, make_phantom
 
@@ -20,9 +20,9 @@ SHAPE = (72, 96, 80)
 
 DIGEST = """
 import hashlib, sys
-from emcatalog import phantom
-phantom.THREADS = int(sys.argv[1])
-p = phantom.make_phantom((40, 48, 44), seed=3)
+from emcatalog.phantom import neurites, make_phantom
+neurites.THREADS = int(sys.argv[1])
+p = make_phantom((40, 48, 44), seed=3)
 print(hashlib.sha256(p.raw.tobytes() + p.labels.tobytes()).hexdigest())
 """
 

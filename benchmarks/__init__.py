@@ -1,0 +1,1 @@
+"""One script for each question; every figure stands beside a peer's, measured in the same run."""
