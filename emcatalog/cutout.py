@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from emcatalog.entries import ChannelModel, VolumeArguments
 from emcatalog.errors import ArgumentError, NotCachedError, OutOfBoundsError, TooLargeError
 from emcatalog.fetch import FetchReport, Progress, Task, fetch
 from emcatalog.formats.opening import describe_volume, open_volume
-from emcatalog.formats.volume import TYPICAL_RATIO, ArraySpec, VolumeSpec
-from emcatalog.geometry import Box, Grid, NmBox, Zyx, format_xyz, reverse, zyx
+from emcatalog.formats.volume import TYPICAL_RATIO, ArraySpec, Volume
+from emcatalog.geometry import Box, Grid, NmBox, Zyx, ZyxNm, format_xyz, reverse, zyx
 from emcatalog.memory import available_bytes
 from emcatalog.mirror.array import Gap, MirrorArray
 from emcatalog.mirror.cache import Cache
@@ -69,12 +69,8 @@ class Cutout:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @cached_property
-    def _cache(self) -> Cache:
-        return Cache.at(self.settings)
-
-    @cached_property
-    def _mirrors(self) -> dict[str, MirrorArray]:
-        return {name: self._mirror(channel) for name, channel in self.channels.items()}
+    def _open(self) -> _OpenStores:
+        return _OpenStores(self.settings)
 
     @property
     def nbytes(self) -> int:
@@ -83,16 +79,18 @@ class Cutout:
 
     def of(self, name: str) -> Cutout:
         """One channel alone."""
-        return replace(self, channels={name: self.channels[name]})
+        return self._sharing(replace(self, channels={name: self.channels[name]}))
 
     def at(self, box: Box) -> Cutout:
         """The same channels in another box of the same grid; open stores are shared."""
-        other = replace(self, box=box)
-        other.__dict__.update({"_cache": self._cache, "_mirrors": self._mirrors})
+        return self._sharing(replace(self, box=box))
+
+    def _sharing(self, other: Cutout) -> Cutout:
+        other.__dict__["_open"] = self._open
         return other
 
     def plan(self) -> Plan:
-        """What a read would fetch; touches no voxel and makes nothing in the cache.
+        """What a read would fetch; touches no voxel and begins no mirror.
 
         Raises:
             CacheError: the cache is corrupt.
@@ -108,7 +106,7 @@ class Cutout:
             SourceError: the source failed, after its retries.
             CacheError: the mirror cannot be written.
         """
-        gaps = {name: mirror.gaps(self.channels[name].box(self.box)) for name, mirror in self._mirrors.items()}
+        gaps = {name: self._mirror(name).gaps(channel.box(self.box)) for name, channel in self.channels.items()}
         if any(gaps.values()) and self.settings.offline:
             raise NotCachedError(f"offline, and {self._lacking(gaps)}; fetch() the box while there is a network")
         tasks = {name: self._task(name, gaps[name]) for name in self.channels}
@@ -127,7 +125,7 @@ class Cutout:
         """
         self.check_memory()
         self.fetch(progress)
-        return {name: mirror.read(self.channels[name].box(self.box)) for name, mirror in self._mirrors.items()}
+        return {name: self._mirror(name).read(channel.box(self.box)) for name, channel in self.channels.items()}
 
     def check_memory(self) -> None:
         """Refuse a result that would not fit.
@@ -144,8 +142,8 @@ class Cutout:
         ]
         raise TooLargeError(
             f"a box of {format_xyz(self.box.shape)} voxels (x, y, z) is {self.nbytes / 1e9:.1f} GB in memory"
-            f" ({', '.join(sizes)}), and {available / 1e9:.1f} GB can be had. Use to_dask() for a lazy Dataset, fetch() to"
-            f" fill the cache alone, a smaller bbox (a cube of {side} fits), fewer channels, or a coarser resolution"
+            f" ({', '.join(sizes)}), and {available / 1e9:.1f} GB can be had. Use to_dask() for a lazy Dataset, fetch()"
+            f" to fill the cache alone, a smaller bbox (a cube of {side} fits), fewer channels, or a coarser resolution"
         )
 
     def coordinates_nm(self) -> dict[str, list[float]]:
@@ -176,16 +174,8 @@ class Cutout:
 
     def block_sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Sizes along z, y and x of blocks cut where the mirrors' shards are: no two blocks fill one shard."""
-        z, y, x = (
-            tuple(b - a for a, b in zip(edges[:-1], edges[1:], strict=True)) for edges in map(self._edges, range(3))
-        )
+        z, y, x = (tuple(b - a for a, b in pairwise(edges)) for edges in map(self._edges, range(3)))
         return z, y, x
-
-    def blocks(self) -> Iterator[Box]:
-        """The box in such blocks."""
-        edges = [self._edges(axis) for axis in range(3)]
-        for z, y, x in product(*(zip(e[:-1], e[1:], strict=True) for e in edges)):
-            yield Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
     def _edges(self, axis: int) -> list[int]:
         sides = [choose_layout(channel.spec).shard[axis] for channel in self.channels.values()]
@@ -196,7 +186,7 @@ class Cutout:
 
     def _plan(self, channel: CutoutChannel) -> ChannelPlan:
         box, offset = channel.box(self.box), channel.spec.grid.offset
-        mirror = self._cache.array(channel.model.location, channel.spec, create=False)
+        mirror = self._open.cache.array(channel.model.location, channel.spec, create=False)
         if mirror is None:
             index = box.translate(zyx([-side for side in offset])).grow_to(channel.spec.chunk)
             units = missing = list(index.split(channel.spec.chunk))
@@ -207,33 +197,57 @@ class Cutout:
         nbytes = self.box.voxels * channel.dtype.itemsize
         return ChannelPlan(len(units), len(units) - len(missing), nbytes, int(download))
 
-    def _mirror(self, channel: CutoutChannel) -> MirrorArray:
-        mirror = self._cache.array(channel.model.location, channel.spec, create=not self.settings.offline)
-        if mirror is None:
-            raise NotCachedError(
-                f"offline, and nothing of {channel.url}, scale {channel.spec.key}, was ever fetched into"
-                f" {self._cache.url}; fetch() the box while there is a network"
-            )
-        return mirror
+    def _mirror(self, name: str) -> MirrorArray:
+        return self._open.mirror(name, self.channels[name])
 
     def _task(self, name: str, gaps: list[Gap]) -> Task:
-        channel, mirror = self.channels[name], self._mirrors[name]
-        volume = None
-        if gaps:
-            model = channel.model
-            volume = open_volume(model.location, channel.spec, self.settings, model.storage_options)
+        channel, mirror = self.channels[name], self._mirror(name)
+        volume = self._open.volume(name, channel) if gaps else None
         return Task(mirror, volume, gaps, wanted=len(mirror.units(channel.box(self.box))))
 
     def _lacking(self, gaps: Mapping[str, list[Gap]]) -> str:
         parts = []
-        for name, mirror in self._mirrors.items():
-            units = [unit for gap in gaps[name] for unit in gap.units]
+        for name in self.channels:
+            mirror, units = self._mirror(name), [unit for gap in gaps[name] for unit in gap.units]
             if units:
                 wanted = len(mirror.units(self.channels[name].box(self.box)))
                 parts.append(
                     f"{name} lacks {len(units)} of {wanted} chunks (the first at {mirror.source_box(units[0])})"
                 )
         return "; ".join(parts)
+
+
+class _OpenStores:
+    """The stores that a cutout has opened, so that its pieces open nothing again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.cache = Cache.at(settings)
+        self._mirrors: dict[str, MirrorArray] = {}
+        self._volumes: dict[str, Volume] = {}
+
+    def mirror(self, name: str, channel: CutoutChannel) -> MirrorArray:
+        """The mirror of a channel, made where there is none.
+
+        Raises:
+            NotCachedError: offline, and there is none.
+        """
+        if name not in self._mirrors:
+            found = self.cache.array(channel.model.location, channel.spec, create=not self._settings.offline)
+            if found is None:
+                raise NotCachedError(
+                    f"offline, and nothing of {channel.url}, scale {channel.spec.key}, was ever fetched into"
+                    f" {self.cache.url}; fetch() the box while there is a network"
+                )
+            self._mirrors[name] = found
+        return self._mirrors[name]
+
+    def volume(self, name: str, channel: CutoutChannel) -> Volume:
+        """The source of a channel."""
+        if name not in self._volumes:
+            model = channel.model
+            self._volumes[name] = open_volume(model.location, channel.spec, self._settings, model.storage_options)
+        return self._volumes[name]
 
 
 def open_cutout(arguments: VolumeArguments) -> Cutout:
@@ -246,9 +260,8 @@ def open_cutout(arguments: VolumeArguments) -> Cutout:
     """
     settings = load_settings(cache_dir=arguments.cache_dir, offline=arguments.offline)
     cache = Cache.at(settings)
-    specs = {
-        name: _describe(model, cache, settings).at(arguments.resolution_nm) for name, model in arguments.chosen.items()
-    }
+    size = arguments.resolution_nm
+    specs = {name: _find_scale(model, size, cache, settings) for name, model in arguments.chosen.items()}
     reference = next(iter(specs.values())).grid
     channels = {
         name: CutoutChannel(model, model.url, specs[name], reference.shift_to(specs[name].grid))
@@ -258,15 +271,16 @@ def open_cutout(arguments: VolumeArguments) -> Cutout:
     return Cutout(channels, grid, _clip(arguments, grid), settings)
 
 
-def _describe(model: ChannelModel, cache: Cache, settings: Settings) -> VolumeSpec:
+def _find_scale(model: ChannelModel, size: ZyxNm, cache: Cache, settings: Settings) -> ArraySpec:
     known = cache.volume(model.location)
-    if known is not None:
-        return known
-    if settings.offline:
+    if settings.offline and known is None:
         raise NotCachedError(f"offline, and {model.url} was never opened with the cache {cache.url}")
+    if known is not None and (settings.offline or known.has(size)):
+        return known.at(size)
+    # Never opened before, or opened before this scale was published.
     found = describe_volume(model.location, settings, model.storage_options)
     cache.keep_volume(model.location, found)
-    return found
+    return found.at(size)
 
 
 def _shared_grid(reference: Grid, channels: Mapping[str, CutoutChannel]) -> Grid:

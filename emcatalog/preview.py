@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,11 +39,13 @@ def preview(cutout: Cutout) -> Image:
     if not images and not labels:
         raise ArgumentError("there is nothing to draw: no channel was chosen")
     middle = _middle(cutout.box)
-    rows = []
-    for _, axis in _PLANES:
+    columns = []
+    for name, axis in _PLANES:
         planes = cutout.at(_plane(middle, axis)).read()
-        rows.append(_draw({name: np.squeeze(planes[name], axis) for name in images + labels}, images, labels))
-    return Image.fromarray(_side_by_side([np.concatenate(_spaced(row, 0), 0) for row in rows]))
+        column = _draw({name: np.squeeze(planes[name], axis) for name in images + labels}, images, labels)
+        column[0] = _annotate(column[0], name, cutout.grid.voxel_size_nm[2 if axis != 2 else 1])
+        columns.append(np.concatenate(_spaced(column, 0), 0))
+    return Image.fromarray(_side_by_side(columns))
 
 
 def _draw(planes: Mapping[str, NDArray[Any]], images: list[str], labels: list[str]) -> list[NDArray[np.uint8]]:
@@ -53,6 +56,27 @@ def _draw(planes: Mapping[str, NDArray[Any]], images: list[str], labels: list[st
         return [grey]
     coloured = _overlay(planes[labels[0]], grey)
     return [coloured] if grey is None else [grey, coloured]
+
+
+def _annotate(picture: NDArray[np.uint8], plane: str, pixel_nm: float) -> NDArray[np.uint8]:
+    """Name the plane and draw a bar of a round length, about a fifth of the width."""
+    from PIL import Image, ImageDraw
+
+    drawn = Image.fromarray(picture)
+    pen, (width, height) = ImageDraw.Draw(drawn), drawn.size
+    pen.text((6, 4), plane, fill="white", stroke_width=2, stroke_fill="black")
+    length_nm = _round_length(width * pixel_nm / 5)
+    bar = (6, height - 9, 6 + round(length_nm / pixel_nm), height - 6)
+    pen.rectangle(bar, fill="white", outline="black")
+    text = f"{length_nm:g} nm" if length_nm < 1000 else f"{length_nm / 1000:g} \u00b5m"
+    pen.text((6, height - 24), text, fill="white", stroke_width=2, stroke_fill="black")
+    return np.asarray(drawn)
+
+
+def _round_length(length_nm: float) -> float:
+    """The nearest of 1, 2, 5, 10, 20, ... below a length."""
+    magnitude = 10.0 ** math.floor(math.log10(length_nm))
+    return max(step * magnitude for step in (1, 2, 5) if step * magnitude <= length_nm)
 
 
 def _grey(plane: NDArray[Any]) -> NDArray[np.uint8]:

@@ -83,8 +83,8 @@ def _write(folder: Path) -> None:
     from emcatalog.phantom import make_phantom
 
     tissue = make_phantom(SHAPE)
-    image, labels = {"encoding": "jpeg", "jpeg_quality": 90}, {"encoding": "compressed_segmentation"}
-    labels |= {"compressed_segmentation_block_size": [8, 8, 8]}
+    image = {"encoding": "jpeg", "jpeg_quality": 90}
+    labels = {"encoding": "compressed_segmentation", "compressed_segmentation_block_size": [8, 8, 8]}
     for level, resolution in enumerate(RESOLUTIONS_NM):
         step = 2**level
         _write_scale(folder / "em", _mean(tissue.raw, step), resolution, "image", image)
@@ -118,4 +118,5 @@ def _mean(voxels: NDArray[Any], step: int) -> NDArray[Any]:
         return voxels
     z, y, x = (side // step for side in voxels.shape)
     blocks = voxels[: z * step, : y * step, : x * step].reshape(z, step, y, step, x, step)
-    return blocks.mean(axis=(1, 3, 5)).round().astype(voxels.dtype)
+    means: NDArray[Any] = blocks.mean(axis=(1, 3, 5)).round().astype(voxels.dtype)
+    return means

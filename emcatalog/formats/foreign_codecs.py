@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from emcatalog.errors import SourceCorruptError
 from emcatalog.formats.sharded import chunk_key, open_sharded
 from emcatalog.formats.volume import ArraySpec, Volume
-from emcatalog.geometry import Box
+from emcatalog.geometry import Box, zyx
 from emcatalog.locations import Location
 from emcatalog.stores import Store
 
@@ -63,8 +63,7 @@ def _import_decoder(encoding: str) -> Callable[..., NDArray[Any]]:
 
 def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.TensorStore:
     def read_chunk(domain: ts.IndexDomain, array: NDArray[Any], _: object) -> None:
-        z, y, x = domain.origin
-        box = Box((z, y, x), tuple(domain.exclusive_max))
+        box = Box(zyx(domain.inclusive_min), zyx(domain.exclusive_max))
         stored = read(box)
         if stored is None and not fill:
             raise ValueError(f"NOT_FOUND: chunk {box} of {what} is missing")

@@ -114,8 +114,6 @@ def _open(info: Info, scale: ScaleInfo, store: Store, *, fill: bool) -> ts.Tenso
         {
             "driver": "neuroglancer_precomputed",
             "kvstore": store.kvstore,
-            # The info was read a moment ago; a second read of it would cost another round trip for each channel.
-            "assume_metadata": True,
             "multiscale_metadata": {
                 "data_type": info.data_type,
                 "num_channels": 1,
@@ -126,7 +124,9 @@ def _open(info: Info, scale: ScaleInfo, store: Store, *, fill: bool) -> ts.Tenso
             # One open is one fetch: asking for each cached shard index again would cost a request a chunk.
             "recheck_cached_data": "open",
         },
-        open=True,
+        # The info was read a moment ago; a second read of it would cost another round trip for each channel.
+        # An argument and not a member of the spec, where `open=True` would override it.
+        assume_metadata=True,
         context=store.context,
     ).result()
     return opened[..., 0].transpose([2, 1, 0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import tensorstore as ts
 from pydantic import TypeAdapter, ValidationError
@@ -41,6 +41,10 @@ class VolumeSpec:
     scales: tuple[ArraySpec, ...]
     """Finest first."""
 
+    def has(self, resolution_nm: ZyxNm) -> bool:
+        """Whether there is a scale with this voxel size, (z, y, x) in nm."""
+        return any(same_size(scale.grid.voxel_size_nm, resolution_nm) for scale in self.scales)
+
     def at(self, resolution_nm: ZyxNm) -> ArraySpec:
         """The scale with this voxel size, (z, y, x) in nm.
 
@@ -72,7 +76,7 @@ class VolumeSpec:
             raise ValueError(str(error)) from error
 
 
-_VOLUME_SPEC: Final[TypeAdapter[Any]] = TypeAdapter(VolumeSpec)
+_VOLUME_SPEC: Final = TypeAdapter(VolumeSpec)
 
 
 @dataclass(frozen=True, slots=True)
