@@ -30,15 +30,14 @@ def export(
     It is written beside its place and renamed when it is whole.
 
     Raises:
-        ArgumentError: the path exists and is not to be overwritten, or is a file.
+        ArgumentError: the path exists and is not to be overwritten, or cannot be written.
         SourceError, CacheError: what is missing cannot be fetched.
     """
     if path.exists() and not (overwrite and path.is_dir()):
         raise ArgumentError(f"{path} exists; choose another path, or overwrite=True for a folder")
-    cutout.fetch(progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    partial = _beside(path)
     try:
+        cutout.fetch(progress)
         _write(cutout, partial, about)
         partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         if path.exists():
@@ -47,6 +46,15 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return path
+
+
+def _beside(path: Path) -> Path:
+    """A folder in the same file system, made before anything is fetched for it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
 def _write(cutout: Cutout, folder: Path, about: Mapping[str, Any]) -> None:

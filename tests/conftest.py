@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,17 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from emcatalog.cutout import Cutout, open_cutout
+from emcatalog.entries import norm_arguments
 from emcatalog.formats.demo import make_demo
 from emcatalog.phantom import make_phantom
+from tests.replica import stored
 from tests.replica.malecns import build_malecns
 from tests.replica.server import serve
 from tests.replica.wire import Server
+
+BBox = tuple[int, int, int, int, int, int]
+"""A box as a user writes it: `(x0, x1, y0, y1, z0, z1)`."""
 
 SIDE = 160
 """Edge of the box that the miniature holds, in voxels of 8 nm."""
@@ -35,6 +44,32 @@ class Replica:
     """What was put in, (z, y, x); jpeg changes it a little."""
     labels: NDArray[np.uint64]
     """What was put in, (z, y, x)."""
+
+
+def place(x0: int, x1: int, y0: int, y1: int, z0: int, z1: int) -> BBox:
+    """A box counted from the first voxel of the miniature's data, in voxels of the whole volume."""
+    z, y, x = ORIGIN_ZYX
+    return x + x0, x + x1, y + y0, y + y1, z + z0, z + z1
+
+
+def stored_box(bbox: BBox) -> stored.Box:
+    """A user's box as the replica's own readers take it."""
+    x0, x1, y0, y1, z0, z1 = bbox
+    return (z0, z1), (y0, y1), (x0, x1)
+
+
+def cut(url: str, dtype: str, voxel_size: Sequence[float] = (8, 8, 8), **arguments: Any) -> Cutout:
+    """A precomputed volume as an entry of a catalog reads it; arguments as a caller would give them."""
+    channel = {"url": f"precomputed://{url}", "kind": "image", "dtype": dtype, "voxel_size": 1, "source": "a test"}
+    return open_cutout(norm_arguments({"volumes": {"raw": channel}, "voxel_size": list(voxel_size), **arguments}))
+
+
+def python(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+    """What a script prints in a Python process of its own, with this one's environment and `env`."""
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,7 @@ def _bar(source: VolumeSource) -> StartProgress:
     def start(chunks: int, nbytes: int) -> Any:
         from tqdm.auto import tqdm
 
-        bar = tqdm(total=nbytes, desc=source.name, unit="B", unit_scale=True, disable=None, leave=False)
+        bar = tqdm(total=nbytes, desc=f"{source.name}, {chunks} chunks", unit="B", unit_scale=True, disable=None, leave=False)
 
         def advance(_: int, arrived: int) -> None:
             bar.update(arrived)

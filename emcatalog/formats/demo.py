@@ -16,7 +16,7 @@ import platformdirs
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from emcatalog.errors import SourceMissingError
+from emcatalog.errors import CacheError, SourceMissingError
 
 SHAPE: Final = (256, 256, 256)
 """Voxels, (z, y, x)."""
@@ -58,16 +58,24 @@ def make_demo(folder: Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        CacheError: the folder cannot be written.
     """
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     try:
-        _write(partial)
-        _publish(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+        try:
+            _write(partial)
+            _publish(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except (OSError, ValueError) as error:  # ValueError: TensorStore's, of a disk that is full
+        raise CacheError(
+            f"the demo's data cannot be written to {folder}: {error}; set EMCATALOG_DEMO to another folder"
+        ) from error
     return folder
 
 

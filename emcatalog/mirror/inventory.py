@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,10 +50,8 @@ def list_mirrors(cache: Cache) -> list[MirrorFiles]:
         CacheError: the cache cannot be listed.
     """
     filesystem, root = _filesystem(cache)
-    try:
+    with _listing_errors(cache):
         found = filesystem.find(root, detail=True)
-    except OSError as error:
-        raise CacheError(f"{cache.url} cannot be listed: {error}") from error
     sizes: dict[str, list[int]] = {}
     shards: dict[str, list[str]] = {}
     for path, info in found.items():
@@ -105,11 +104,28 @@ def remove_mirror(cache: Cache, name: str) -> None:
     left = [path for path in filesystem.ls(folder, detail=False) if path.endswith(".zarr")]
     if not left and filesystem.exists(f"{folder}/{VOLUME_FILE}"):
         filesystem.rm_file(f"{folder}/{VOLUME_FILE}")
+    _remove_empty(filesystem, folder, root)
 
 
 def _filesystem(cache: Cache) -> tuple[Any, str]:
-    filesystem, root = fsspec.core.url_to_fs(cache.url)
+    with _listing_errors(cache):
+        filesystem, root = fsspec.core.url_to_fs(cache.url)
     return filesystem, root.rstrip("/")
+
+
+@contextmanager
+def _listing_errors(cache: Cache) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise CacheError(f"{cache.url} cannot be listed: {type(error).__name__}: {error}") from error
+
+
+def _remove_empty(filesystem: Any, folder: str, root: str) -> None:
+    """Remove folders that hold nothing any more, up to the cache; object stores have none."""
+    while folder.startswith(f"{root}/") and filesystem.isdir(folder) and not filesystem.ls(folder, detail=False):
+        filesystem.rmdir(folder)
+        folder = folder.rpartition("/")[0]
 
 
 def _open(cache: Cache, mirror: MirrorFiles) -> MirrorArray:

@@ -1,0 +1,5 @@
+"""``python -m emcatalog.cli`` does what ``emcatalog`` does."""
+
+from emcatalog.cli import main
+
+main()

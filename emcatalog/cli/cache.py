@@ -1,0 +1,210 @@
+"""``emcatalog cache``: what lies in the cache, whether it is right, and how to be rid of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from emcatalog.cli.commands import EntryCommand, own_parameters, show_help
+from emcatalog.cli.entry import find_volume, open_catalog, walk
+from emcatalog.cli.options import CacheDir, CatalogFile, Channels, Resolution
+from emcatalog.cli.terminal import complain, count, errors, results, say, several, size, table
+from emcatalog.errors import ArgumentError, CacheError, suggest
+
+if TYPE_CHECKING:
+    from emcatalog.drivers.volume import VolumeSource
+    from emcatalog.mirror.cache import Cache
+    from emcatalog.mirror.inventory import MirrorFiles
+
+BAD: Final = 1
+"""Exit status of ``verify`` where shards are bad."""
+
+Which = Annotated[
+    str | None,
+    typer.Argument(metavar="ENTRY|SOURCE", help="An entry, or a source as `cache ls` prints it or its beginning."),
+]
+
+app = typer.Typer(help="See, verify and remove what lies in the cache.", add_completion=False)
+
+
+@app.callback(invoke_without_command=True)
+def _cache(ctx: typer.Context) -> None:
+    show_help(ctx)
+
+
+@app.command("ls")
+def ls(cache_dir: CacheDir = None) -> None:
+    """List the mirrors in the cache and what they take."""
+    from emcatalog.mirror.inventory import list_mirrors
+
+    cache = _open(cache_dir)
+    print_mirrors(results(), cache.url, list_mirrors(cache))
+
+
+@app.command("verify", cls=EntryCommand)
+def verify(
+    ctx: typer.Context,
+    which: Which = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete bad shards; a read fetches them again.")] = False,
+    resolution: Resolution = None,
+    channels: Channels = None,
+    cache_dir: CacheDir = None,
+    catalog: CatalogFile = None,
+) -> None:
+    """Read the cache and name the shards that are damaged.
+
+    Every chunk is held against its checksum. The exit status is 1 where shards are damaged, removed or not.
+    """
+    cache = _open(cache_dir)
+    chosen = _choose(ctx, cache, which, catalog, resolution=resolution, channels=channels)
+    bad = sum(_verify(cache, mirror, remove=remove) for mirror in chosen)
+    shards = sum(len(mirror.shards) for mirror in chosen)
+    found = f"{count(bad)} bad{', removed; a read fetches them again' if remove else ''}" if bad else "all good"
+    print(f"{several(shards, 'shard', 'shards')} in {_mirrors(chosen)}: {found}")
+    if bad:
+        raise typer.Exit(BAD)
+
+
+@app.command("rm", cls=EntryCommand)
+def rm(
+    ctx: typer.Context,
+    which: Which = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything in the cache.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    resolution: Resolution = None,
+    channels: Channels = None,
+    cache_dir: CacheDir = None,
+    catalog: CatalogFile = None,
+) -> None:
+    """Remove mirrors from the cache.
+
+    Asks first. All scales of an entry go, unless --resolution says which one.
+    """
+    from emcatalog.mirror.inventory import remove_mirror
+
+    if (which is None) != everything:
+        raise ArgumentError("name an entry, or a source as `emcatalog cache ls` prints it; or give --all alone")
+    cache = _open(cache_dir)
+    chosen = _choose(ctx, cache, which, catalog, resolution=resolution, channels=channels)
+    if not yes and chosen and not _agreed(cache, chosen):
+        print("nothing was removed")
+        return
+    for mirror in chosen:
+        remove_mirror(cache, mirror.name)
+    print(f"removed {_mirrors(chosen)}, {size(sum(mirror.nbytes for mirror in chosen))} freed")
+
+
+def print_mirrors(console: Console, folder: str, mirrors: list[MirrorFiles]) -> None:
+    """Print what lies in a cache, and where the cache is."""
+    if not mirrors:
+        console.print(f"nothing is cached in {folder}")
+        return
+    rows = table("source", "scale", "shards", "on disk")
+    for mirror in mirrors:
+        source, _, scale = mirror.name.removesuffix(".zarr").rpartition("/")
+        rows.add_row(source, scale, count(len(mirror.shards)), size(mirror.nbytes))
+    together = count(sum(len(mirror.shards) for mirror in mirrors)), size(sum(mirror.nbytes for mirror in mirrors))
+    rows.add_row("together", "", *together, style="bold")
+    console.print(rows)
+    console.print(f"in {folder}", style="dim")
+
+
+def _mirrors(chosen: list[MirrorFiles]) -> str:
+    return several(len(chosen), "mirror", "mirrors")
+
+
+def _open(cache_dir: str | None) -> Cache:
+    from emcatalog.mirror.cache import Cache
+    from emcatalog.settings import load_settings
+
+    return Cache.at(load_settings(cache_dir=cache_dir))
+
+
+def _choose(
+    ctx: typer.Context, cache: Cache, which: str | None, catalog: str | None, **options: Any
+) -> list[MirrorFiles]:
+    """The mirrors of an entry, or those whose names begin with whole parts of ``which``; all where it is None.
+
+    Raises:
+        ArgumentError: nothing in the cache is meant.
+    """
+    from emcatalog.mirror.inventory import list_mirrors
+
+    mirrors = list_mirrors(cache)
+    entries = [] if which is None else [name for name, _ in walk(open_catalog(catalog))]
+    if which in entries:
+        names = _names(cache, find_volume(ctx, which, catalog, **options))
+    else:
+        _check_bare(ctx, options)
+        names = [] if which is None else [which.rstrip("/")]
+    if which is None:
+        return mirrors
+    chosen = [mirror for mirror in mirrors if any(_lies_in(mirror.name, name) for name in names)]
+    if not chosen:
+        known = [*entries, *(mirror.name for mirror in mirrors)]
+        raise ArgumentError(
+            f"nothing of {which} is cached in {cache.url}; `emcatalog cache ls` shows what is."
+            f"{'' if which in entries else suggest(which, known)}"
+        )
+    return chosen
+
+
+def _check_bare(ctx: typer.Context, options: dict[str, Any]) -> None:
+    """Without an entry there is nothing that its options could mean.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    own_parameters(ctx, f"`{ctx.command_path}` without an entry", {})
+    for name, value in options.items():
+        if value is not None:
+            raise ArgumentError(f"--{name} goes with an entry, as in `{ctx.command_path} demo --{name} {value}`")
+
+
+def _names(cache: Cache, source: VolumeSource) -> list[str]:
+    """Beginnings of the names of an entry's mirrors."""
+    folders = {model.location.folder: model.location for model in source.channels.values()}
+    if source.arguments.resolution is None:
+        return list(folders)
+    volumes = {folder: cache.volume(location) for folder, location in folders.items()}
+    wanted = source.arguments.resolution_nm
+    return [f"{folder}/{volume.at(wanted).key}.zarr" for folder, volume in volumes.items() if volume]
+
+
+def _lies_in(name: str, beginning: str) -> bool:
+    return name in (beginning, f"{beginning}.zarr") or name.startswith(f"{beginning}/")
+
+
+def _verify(cache: Cache, mirror: MirrorFiles, *, remove: bool) -> int:
+    """Print the bad shards of one mirror, and remove them if so wished; gives their number."""
+    from emcatalog.mirror.inventory import remove_shard
+    from emcatalog.mirror.inventory import verify as find_bad
+
+    bad = 0
+    with errors().status(f"reading {mirror.name}"):
+        try:
+            for shard in find_bad(cache, mirror):
+                bad += 1
+                print(f"{cache.url}/{shard.key}: {' '.join(shard.reason.split())}")
+                if remove:
+                    remove_shard(cache, shard.key)
+        except CacheError as error:
+            complain(str(error))
+            bad += 1
+    return bad
+
+
+def _agreed(cache: Cache, chosen: list[MirrorFiles]) -> bool:
+    """Ask.
+
+    Raises:
+        ArgumentError: there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise ArgumentError("there is no terminal to ask on before removing; give --yes")
+    print_mirrors(errors(), cache.url, chosen)
+    say("what is removed would be fetched again when it is read")
+    return typer.confirm("remove?", err=True)

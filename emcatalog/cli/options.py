@@ -1,0 +1,66 @@
+"""The options that several commands share, under the names that they have in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any
+
+import typer
+
+from emcatalog.cli.entry import announce_demo, find_volume
+
+Entry = Annotated[str, typer.Argument(metavar="ENTRY", help="Name as `emcatalog list` prints it.", show_default=False)]
+CatalogFile = Annotated[
+    str | None, typer.Option("--catalog", metavar="FILE", help="Another catalog than the shipped one: a path or a URL.")
+]
+Bbox = Annotated[
+    str | None,
+    typer.Option(metavar="X0,X1,Y0,Y1,Z0,Z1", help="The box, half-open. Default: the entry's own, or the whole."),
+]
+Units = Annotated[str | None, typer.Option(metavar="UNIT", help="Of the box: voxel (of the entry's size) or nm.")]
+Resolution = Annotated[
+    str | None, typer.Option(metavar="NM", help="Voxel size to read at: one number, or X,Y,Z. It must exist.")
+]
+Channels = Annotated[str | None, typer.Option(metavar="NAMES", help="Channels to read: raw,labels. Default: all.")]
+Clip = Annotated[bool, typer.Option("--clip", help="Cut a box that sticks out down to what exists.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone.")]
+CacheDir = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="Folder or URL of the cache. Default: EMCATALOG_CACHE.")
+]
+
+
+def _box(
+    entry: Entry,
+    bbox: Bbox = None,
+    units: Units = None,
+    resolution: Resolution = None,
+    channels: Channels = None,
+    clip: Clip = False,
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
+    catalog: CatalogFile = None,
+) -> None:
+    """The signature that ``on_a_box`` gives to a command."""
+
+
+def on_a_box(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function whose first argument is a source: it gets an entry and the options of a box.
+
+    Typer reads a command's options from its signature, so that the shared ones are put there.
+    """
+    shared = list(signature(_box, eval_str=True).parameters.values())
+    own = list(signature(command).parameters.values())[1:]
+
+    def run(ctx: typer.Context, entry: str, catalog: str | None, **values: Any) -> None:
+        box = {option.name: values.pop(option.name) for option in shared if option.name in values}
+        source = find_volume(ctx, entry, catalog, **box)
+        announce_demo(source)
+        command(source, **values)
+
+    context = Parameter("ctx", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (context, shared[0], *own, *shared[1:])]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # functions have it: PEP 362
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__doc__ = command.__doc__
+    return run
