@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Final
@@ -17,12 +18,12 @@ from typing import Any, Final
 import numpy as np
 import tensorstore as ts
 
-from emcatalog.errors import EmcatalogError
+from emcatalog.errors import SourceError
 from emcatalog.formats.volume import Volume
 from emcatalog.geometry import Box, Zyx, zyx
 from emcatalog.memory import release_free_memory
 from emcatalog.mirror.array import Gap, MirrorArray, cache_errors
-from emcatalog.stores import is_absent, source_error
+from emcatalog.stores import is_absent, source_errors
 
 IN_FLIGHT_BYTES: Final = 128 << 20
 """Decoded bytes of the shards that are read and written at one time."""
@@ -119,7 +120,8 @@ class Task:
 def fetch(tasks: Mapping[str, Task], progress: Progress | None = None) -> FetchReport:
     """Fill the gaps of every channel, interleaved.
 
-    An interrupt or an error leaves what was finished, and nothing of the shards that were not.
+    Shards are finished in order. An interrupt or an error leaves what was finished, and nothing of the shards that
+    were not.
 
     Raises:
         SourceError: the source failed, after its retries.
@@ -136,15 +138,17 @@ def fetch(tasks: Mapping[str, Task], progress: Progress | None = None) -> FetchR
                 release_free_memory()
                 since_trim = 0
             while in_flight and sum(other.nbytes for other in in_flight) + shard.nbytes > IN_FLIGHT_BYTES:
-                in_flight.popleft().finish(progress)
+                in_flight[0].finish(progress)
+                in_flight.popleft()
             shard.start()
             in_flight.append(shard)
             _commit_arrived(in_flight)
         while in_flight:
-            in_flight.popleft().finish(progress)
+            in_flight[0].finish(progress)
+            in_flight.popleft()
     finally:
         for shard in in_flight:
-            shard.abort()
+            shard.give_up()
     return FetchReport({name: task.report() for name, task in tasks.items()}, time.perf_counter() - started)
 
 
@@ -185,56 +189,68 @@ class _ShardFetch:
         """Wait for the voxels, then begin to write the shard."""
         if self.commit is not None:
             return
-        for unit, copy in self.copies:
-            self._settle(unit, copy)
+        absent = sum(self._settle(unit, copy) for unit, copy in self.copies) + self._count_absent()
         self.copies = []
-        self.task.absent += self._count_absent()
         self.commit = self.transaction.commit_async()
+        self.task.absent += absent
 
     def finish(self, progress: Progress | None) -> None:
         """Wait until the shard is on disk."""
-        try:
-            self.write()
-            assert self.commit is not None
-            with cache_errors(self.task.mirror.path):
-                self.commit.result()
-        except BaseException:
-            self.abort()
-            raise
+        self.write()
+        assert self.commit is not None
+        with cache_errors(self.task.mirror.path):
+            self.commit.result()
         self.task.fetched += len(self.gap.units)
         self.task.fetched_bytes += self.nbytes
         if progress:
             progress(len(self.gap.units), self.nbytes)
 
-    def abort(self) -> None:
-        self.transaction.abort()
+    def give_up(self) -> None:
+        """Forget what was not written yet. What is on its way to the disk cannot be called back: wait for it."""
+        if self.commit is None:
+            self.transaction.abort()
+        else:
+            with suppress(ValueError, OSError, RuntimeError):
+                self.commit.result()
 
-    def _settle(self, unit: Box, copy: ts.WriteFutures) -> None:
-        """Wait for one unit; where the source lacks it, background is what belongs there."""
-        mirror = self.task.mirror
-        try:
-            copy.result()
-        except EmcatalogError:
-            raise
-        except (ValueError, OSError, RuntimeError) as error:
-            if not is_absent(error):
-                what = f"{mirror.source}: {mirror.source_box(unit)} at scale {mirror.spec.key}"
-                raise source_error(error, what) from error
-            self._fill_background(unit)
+    def _settle(self, unit: Box, copy: ts.WriteFutures) -> bool:
+        """Wait for one unit; where the source lacks it, background is what belongs there. Returns whether it does."""
+        with source_errors(self._name(unit)):
+            try:
+                copy.result()
+            except (ValueError, OSError, RuntimeError) as error:
+                if not is_absent(error):
+                    raise
+                self._fill_background(unit)
+                return True
+        return False
 
     def _count_absent(self) -> int:
         """Of the units that arrived, those that are background only because the source has nothing there."""
         holds = self.volume.holds
         if holds is None:
             return 0
+        with cache_errors(self.task.mirror.path):
+            empty = self._empty_units()
+        absent = 0
+        for unit in empty:
+            with source_errors(self._name(unit)):
+                absent += not holds(self.task.mirror.source_box(unit))
+        return absent
+
+    def _empty_units(self) -> list[Box]:
         view = self.task.mirror.uncommitted.with_transaction(self.transaction)
         z, y, x = self.task.mirror.layout.unit
         # The first voxel of every unit, in one read, tells most chunks of tissue from background.
         corners = view[self.gap.shard.slices][::z, ::y, ::x].read().result()
         origin = self.gap.shard.begin
         empty = [unit for unit in self.gap.units if not corners[self._cell(unit, origin)]]
-        empty = [unit for unit in empty if not view[unit.slices].read().result().any()]
-        return sum(not holds(self.task.mirror.source_box(unit)) for unit in empty)
+        return [unit for unit in empty if not view[unit.slices].read().result().any()]
+
+    def _name(self, unit: Box) -> str:
+        """For messages."""
+        mirror = self.task.mirror
+        return f"{mirror.source}: {mirror.source_box(unit)} at scale {mirror.spec.key}"
 
     def _cell(self, unit: Box, origin: Zyx) -> Zyx:
         sides = self.task.mirror.layout.unit
@@ -246,7 +262,6 @@ class _ShardFetch:
             target.write(0).result()  # the unit is one chunk of the source, and it is the absent one
         else:
             target.write(self._source(unit, self.volume.lenient)).result()
-        self.task.absent += 1
 
     def _source(self, unit: Box, store: ts.TensorStore) -> ts.TensorStore:
         return store[self.task.mirror.source_box(unit).slices]
@@ -256,7 +271,8 @@ def _commit_arrived(in_flight: deque[_ShardFetch]) -> None:
     """Start to write every shard whose voxels are here, so that encoding overlaps with the next requests."""
     for shard in in_flight:
         if shard.commit is None and shard.arrived():
-            shard.write()
+            with suppress(SourceError):  # raised again when its turn comes, so that what stands before it is kept
+                shard.write()
 
 
 def _interleave(tasks: Sequence[Task]) -> Iterator[tuple[Task, Gap]]:

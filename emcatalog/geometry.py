@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from numbers import Integral, Real
 from typing import Final, Literal, TypeGuard
 
-from emcatalog.errors import AlignmentError, ArgumentError
+from emcatalog.errors import AlignmentError, ArgumentError, listing
 
 AXES: Final = ("z", "y", "x")
 """Order of axes inside the package, and of every array that leaves it."""
@@ -24,7 +24,11 @@ ZyxNm = tuple[float, float, float]
 BboxLike = Sequence[float] | Mapping[str, Sequence[float]] | str
 
 _WHOLE_VOXEL_TOLERANCE: Final = 1e-6
-"""In voxels. 40000 * 3.58 / 3.58 is not 40000 in floating point; growing outward from the error would add a voxel."""
+"""In voxels. 5 * 3.58 / 3.58 is not 5 in floating point; growing outward from the error would add a voxel. The error
+stays below this for a billion voxels, or 10 cm, from the origin."""
+
+_LARGEST: Final = 2.0**53
+"""Up to here every whole number is a float: a larger one could not be told from its neighbour."""
 
 _FORMS = "six numbers (x0, x1, y0, y1, z0, z1) or {'x': [x0, x1], 'y': [y0, y1], 'z': [z0, z1]}"
 
@@ -149,7 +153,8 @@ class Grid:
         """The whole voxels that a block of space touches: it grows outward."""
         begin = zyx(_floor(v) for v in self._voxels(box.begin_nm))
         end = zyx(_ceil(v) for v in self._voxels(box.end_nm))
-        return Box(begin, end)
+        # A box thinner than the tolerance, on the face between two voxels, still is somewhere.
+        return Box(begin, zyx(max(a + 1, b) for a, b in zip(begin, end, strict=True)))
 
     def centres_nm(self, box: Box) -> tuple[list[float], list[float], list[float]]:
         """Coordinates in nm of the voxel centres of a box along z, y and x."""
@@ -171,7 +176,7 @@ class Grid:
                 " (x, y, z); ask for a resolution that both have, or for fewer channels"
             )
         offsets = other._voxels(self.origin_nm)
-        if any(abs(v - round(v)) > _WHOLE_VOXEL_TOLERANCE for v in offsets):
+        if not all(_is_whole(v) for v in offsets):
             raise AlignmentError(
                 f"the channels are offset by {format_xyz(offsets)} voxels (x, y, z), which is not whole;"
                 " read them one at a time"
@@ -201,9 +206,7 @@ def norm_bbox(bbox: object, units: object, voxel_size_nm: ZyxNm) -> NmBox:
     """
     if units not in ("voxel", "nm"):
         raise ArgumentError(f"units={units!r} is not a unit of a box: use 'voxel' or 'nm'")
-    pairs = _pairs(bbox)
-    for axis, (low, high) in pairs.items():
-        _check_pair(axis, low, high, whole=units == "voxel")
+    pairs = {axis: _norm_pair(axis, *pair, whole=units == "voxel") for axis, pair in _pairs(bbox).items()}
     scale = voxel_size_nm if units == "voxel" else (1.0, 1.0, 1.0)
     z0, y0, x0 = (pairs[axis][0] * s for axis, s in zip(AXES, scale, strict=True))
     z1, y1, x1 = (pairs[axis][1] * s for axis, s in zip(AXES, scale, strict=True))
@@ -216,14 +219,15 @@ def norm_resolution(resolution: object) -> ZyxNm:
     Raises:
         ArgumentError: anything else.
     """
-    numbers = [resolution] * 3 if _is_number(resolution) else resolution
-    if isinstance(numbers, str) or not isinstance(numbers, Sequence) or len(numbers) != 3:
-        raise ArgumentError(f"resolution={resolution!r} is neither a number of nm nor three (x, y, z)")
+    numbers = [resolution] * 3 if _is_number(resolution) else _sequence(resolution)
+    if numbers is None or len(numbers) != 3:
+        raise ArgumentError(f"resolution={resolution!r} is not a length; give a number of nm, or three (x, y, z)")
     for number in numbers:
-        if not _is_number(number) or not math.isfinite(number) or number <= 0:
-            raise ArgumentError(f"resolution={resolution!r}: {number!r} is not a positive length in nm")
-    x, y, z = (float(number) for number in numbers)
-    return z, y, x
+        if not _is_number(number) or number <= 0:
+            raise ArgumentError(
+                f"resolution={resolution!r}: {number!r} is not a positive length in nm; give one, or three (x, y, z)"
+            )
+    return reverse(numbers)  # type: ignore[arg-type]  # each was looked at above
 
 
 def zyx(numbers: Iterator[int] | Sequence[int]) -> Zyx:
@@ -248,26 +252,34 @@ def format_xyz(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:.10g}" for number in reversed(numbers))
 
 
-def _pairs(bbox: object) -> dict[str, tuple[float, float]]:
+def _pairs(bbox: object) -> dict[str, tuple[object, object]]:
     if isinstance(bbox, str):
         bbox = [_number(part) for part in bbox.replace(",", " ").split()]
     if isinstance(bbox, Mapping):
         if set(bbox) != set(AXES):
-            raise ArgumentError(f"bbox has the axes {sorted(map(str, bbox))}; give {_FORMS}")
-        return {axis: _pair(axis, bbox[axis]) for axis in AXES}
-    if not isinstance(bbox, Sequence) and not hasattr(bbox, "tolist"):
+            raise ArgumentError(f"bbox has the axes {listing(map(repr, bbox))}; give {_FORMS}")
+        return {axis: _pair(axis, bbox[axis]) for axis in reversed(AXES)}
+    numbers = _sequence(bbox)
+    if numbers is None:
         raise ArgumentError(f"bbox={bbox!r} is not a box; give {_FORMS}")
-    numbers = bbox if isinstance(bbox, Sequence) else bbox.tolist()
     if len(numbers) != 6:
         raise ArgumentError(f"bbox has {len(numbers)} numbers; give {_FORMS}")
     x0, x1, y0, y1, z0, z1 = numbers
-    return {"z": (z0, z1), "y": (y0, y1), "x": (x0, x1)}
+    return {"x": (x0, x1), "y": (y0, y1), "z": (z0, z1)}
 
 
-def _pair(axis: str, value: object) -> tuple[float, float]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+def _pair(axis: str, value: object) -> tuple[object, object]:
+    numbers = _sequence(value)
+    if numbers is None or len(numbers) != 2:
         raise ArgumentError(f"bbox[{axis!r}]={value!r} is not a pair; give {_FORMS}")
-    return value[0], value[1]
+    return numbers[0], numbers[1]
+
+
+def _sequence(value: object) -> Sequence[object] | None:
+    """A list, a tuple or an array (of numpy, torch, ...) as a sequence; None for anything else, text among it."""
+    if isinstance(getattr(value, "shape", None), Sequence) and hasattr(value, "tolist"):
+        value = value.tolist()
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _number(text: str) -> object:
@@ -277,35 +289,50 @@ def _number(text: str) -> object:
         return text
 
 
-def _check_pair(axis: str, low: object, high: object, *, whole: bool) -> None:
-    for name, value in ((f"{axis}0", low), (f"{axis}1", high)):
-        if not _is_number(value) or not math.isfinite(value):
-            raise ArgumentError(f"bbox: {name}={value!r} is not a number; give {_FORMS}")
-        if whole and value != int(value):
-            raise ArgumentError(f"bbox: {name}={value!r} is not a whole voxel; give whole numbers, or units='nm'")
-    if not (_is_number(low) and _is_number(high) and low < high):
-        state = "empty" if low == high else "reversed"
-        raise ArgumentError(f"bbox is {state}: {axis} runs from {low} to {high}; the end must be larger")
+def _norm_pair(axis: str, low: object, high: object, *, whole: bool) -> tuple[float, float]:
+    begin, end = _norm_edge(f"{axis}0", low, whole=whole), _norm_edge(f"{axis}1", high, whole=whole)
+    if begin >= end:
+        state = "empty" if begin == end else "reversed"
+        raise ArgumentError(
+            f"bbox is {state}: {axis} runs from {low} to {high}; the end must be larger. A box is {_FORMS}"
+        )
+    return begin, end
+
+
+def _norm_edge(name: str, value: object, *, whole: bool) -> float:
+    if not _is_number(value):
+        raise ArgumentError(f"bbox: {name}={value!r} is not a number, or too large for one; give {_FORMS}")
+    if whole and value != int(value):
+        raise ArgumentError(
+            f"bbox: {name}={value!r} is not a whole voxel; give whole numbers, or units='nm'. A box is {_FORMS}"
+        )
+    # A numpy.float32 would drag the product with the voxel size down to its own seven digits.
+    return float(value)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (Real, Integral)) and not isinstance(value, bool)
+    """Whether it is a finite number. Compared, since ``math.isfinite`` fails on a whole number of 400 digits."""
+    if not isinstance(value, (Real, Integral)) or isinstance(value, bool):
+        return False
+    return bool(-_LARGEST <= value <= _LARGEST)  # type: ignore[operator]  # typeshed gives Real no order with float
 
 
 def _steps(begin: int, end: int, cell: int) -> list[tuple[int, int]]:
     cuts = [begin, *range((begin // cell + 1) * cell, end, cell), end]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def _same(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-6)
 
 
+def _is_whole(value: float) -> bool:
+    return abs(value - round(value)) < _WHOLE_VOXEL_TOLERANCE
+
+
 def _floor(value: float) -> int:
-    nearest = round(value)
-    return nearest if abs(value - nearest) < _WHOLE_VOXEL_TOLERANCE else math.floor(value)
+    return round(value) if _is_whole(value) else math.floor(value)
 
 
 def _ceil(value: float) -> int:
-    nearest = round(value)
-    return nearest if abs(value - nearest) < _WHOLE_VOXEL_TOLERANCE else math.ceil(value)
+    return round(value) if _is_whole(value) else math.ceil(value)

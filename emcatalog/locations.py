@@ -44,6 +44,8 @@ class Location:
     """Stored form: one of ``FORMATS``."""
     url: str
     """URL of the store, without the form and without a slash at its end."""
+    endpoint: str | None = None
+    """Server that the entry names in place of the scheme's own (``StorageOptions.endpoint_url``)."""
 
     def __str__(self) -> str:
         """As in the catalog: ``precomputed://gs://bucket/path``."""
@@ -53,18 +55,20 @@ class Location:
     def folder(self) -> str:
         """Where its mirror lies below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg``.
 
-        Every part is quoted, so that no URL can leave the cache folder or hide in it.
+        Every part is quoted, so that no URL can leave the cache folder or hide in it. A bucket of another server than
+        the scheme's own is another bucket: ``s3+minio.local/bucket``, so that it cannot fill the mirror of that one.
         """
         scheme, rest = self.url.split("://", 1)
+        server = f"+{_folder_name(self.endpoint.removeprefix('https://').rstrip('/'))}" if self.endpoint else ""
         parts = [part for part in rest.split("/") if part]
-        return "/".join([scheme, *(_folder_name(part) for part in parts)])
+        return "/".join([scheme + server, *(_folder_name(part) for part in parts)])
 
 
 def parse_location(text: str) -> Location:
     """Take ``form://scheme://host/path`` apart.
 
     Raises:
-        CatalogError: no such form or scheme, or a path with ``..`` in it.
+        CatalogError: no such form or scheme, or a path with ``..``, ``.`` or an empty part in it.
     """
     form, _, url = text.partition("://")
     if form not in FORMATS or "://" not in url:
@@ -73,20 +77,31 @@ def parse_location(text: str) -> Location:
             f" a URL, as in 'precomputed://gs://bucket/path'.{suggest(form, FORMATS)}"
         )
     scheme, _, path = url.partition("://")
+    path = path.rstrip("/")
     if scheme not in SCHEMES:
         raise CatalogError(f"{text!r}: {scheme}:// is not among {listing(SCHEMES)}.{suggest(scheme, SCHEMES)}")
-    if ".." in path.split("/"):
-        raise CatalogError(f"{text!r}: '..' is not allowed in an address of data")
+    if scheme == "file" and not path.startswith("/"):
+        raise CatalogError(f"{text!r}: a file:// address holds the whole path, as in 'file:///data/volume'")
+    for part in path.removeprefix("/" if scheme == "file" else "").split("/"):
+        # Two addresses that differ by an empty part alone would share a folder in the cache.
+        if part in ("", ".", ".."):
+            raise CatalogError(f"{text!r}: an address of data has a host or bucket, and no part {part!r}")
     return Location(form, url.rstrip("/"))
 
 
 def apply_mirrors(url: str, mirrors: Mapping[str, str]) -> str:
     """Return the URL that is read in place of this one; the longest prefix (of whole path parts) wins."""
-    for prefix in sorted(mirrors, key=len, reverse=True):
-        bare = prefix.rstrip("/")
-        if url == bare or url.startswith(bare + "/"):
-            return mirrors[prefix].rstrip("/") + url[len(bare) :]
+    whole = {_with_slash(prefix): target for prefix, target in mirrors.items()}
+    for prefix in sorted(whole, key=len, reverse=True):
+        if _with_slash(url).startswith(prefix):
+            return f"{_with_slash(whole[prefix])}{_with_slash(url)[len(prefix) :]}".removesuffix("/")
     return url
+
+
+def _with_slash(url: str) -> str:
+    """A URL with one slash at its end; ``gs://`` and ``file:///`` have what they need."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rstrip('/')}/" if rest else url
 
 
 def _folder_name(part: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
+_MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 RESERVE: Final = 0.9
 """Share of the free memory that a result may take; the rest is for decoding and for the caller."""
@@ -23,16 +25,43 @@ def available_bytes() -> int:
     return int(RESERVE * (free if limit is None else min(free, limit)))
 
 
-def _cgroup_free() -> int | None:
-    """Free bytes below the limit of control group v2, or None where there is no limit.
+def _cgroup_free(root: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int | None:
+    """Free bytes below the tightest limit of this process's control groups, or None where there is none.
 
-    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory interface files).
+    A container's limit stands at the root that it sees, a batch job's in a group further down.
+
+    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory interface files) and, for version 1,
+    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
     """
     try:
-        limit, used = (_CGROUP / "memory.max").read_text().strip(), (_CGROUP / "memory.current").read_text()
+        lines = membership.read_text().splitlines()
     except OSError:
         return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
+    free: list[int] = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers == "":
+            free += _free_in_each(root, path, "memory.max", "memory.current", "")
+        elif "memory" in controllers.split(","):
+            free += _free_in_each(root / "memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+    return min(free, default=None)
+
+
+def _free_in_each(root: Path, path: str, limit: str, used: str, prefix: str) -> Iterator[int]:
+    """Free bytes of a group and of each group above it that has a limit."""
+    group = root / path.strip("/")
+    for folder in (group, *group.parents):
+        if not folder.is_relative_to(root):
+            return
+        try:
+            most, now = (folder / limit).read_text().strip(), (folder / used).read_text()
+            counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except OSError:
+            continue
+        if most != "max":
+            # The page cache counts as used, and is given up when somebody asks for memory; after a read of a large
+            # mirror it is most of what a container "uses".
+            pages = sum(int(counts.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+            yield max(0, int(most) - int(now) + pages)
 
 
 def release_free_memory() -> None:

@@ -1,34 +1,49 @@
 """What the environment and the user's config file say; read when asked, so that a test or a notebook can change it.
 
 ``EMCATALOG_CACHE``, ``EMCATALOG_MIRRORS`` (a JSON object), ``EMCATALOG_OFFLINE`` and ``EMCATALOG_RETRIES`` win over
-``config.toml`` in the platform's config folder, which has the same names in lower case.
+``config.toml`` in the platform's config folder, which has the same names in lower case. The two tables of mirrors are
+laid over each other: the environment's wins for the same prefix.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
-from emcatalog.errors import SettingsError
+from emcatalog.errors import SettingsError, listing, suggest
 
-CONFIG_FILE = Path(platformdirs.user_config_dir("emcatalog")) / "config.toml"
+
+def config_file() -> Path:
+    """Where the user's config file lies, if there is one."""
+    return Path(platformdirs.user_config_dir("emcatalog")) / "config.toml"
+
+
+def _urls(mirrors: dict[str, str]) -> dict[str, str]:
+    for url in (part for pair in mirrors.items() for part in pair):
+        if not re.fullmatch(r"[a-z][a-z0-9]*://(?!.*://).*", url):
+            raise ValueError(
+                f"{url!r} is not a URL prefix such as 'gs://bucket' or 'file:///data', without precomputed://"
+            )
+    return mirrors
 
 
 class Settings(BaseSettings):
     """How this user reaches remote data and where the mirror lies."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix="EMCATALOG_", toml_file=CONFIG_FILE, extra="ignore", frozen=True
+        env_prefix="EMCATALOG_", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    cache: str = Field(default_factory=lambda: platformdirs.user_cache_dir("emcatalog"))
+    cache: str = Field(default_factory=lambda: platformdirs.user_cache_dir("emcatalog"), min_length=1)
     """Folder or object-store URL of the mirror."""
-    mirrors: dict[str, str] = {}
+    mirrors: Annotated[dict[str, str], AfterValidator(_urls)] = {}
     """URL prefix -> URL prefix that is read in its place; the longest prefix wins."""
     offline: bool = False
     """Answer from the mirror alone."""
@@ -41,11 +56,11 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic-settings passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment, then the config file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
 
 def load_settings(*, cache_dir: str | Path | None = None, offline: bool | None = None) -> Settings:
@@ -54,14 +69,25 @@ def load_settings(*, cache_dir: str | Path | None = None, offline: bool | None =
     Raises:
         SettingsError: a value that cannot be used; the message names the variable.
     """
-    given = {"cache": None if cache_dir is None else str(cache_dir), "offline": offline}
+    given: dict[str, Any] = {"cache": None if cache_dir is None else str(cache_dir), "offline": offline}
     try:
         return Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"setting {key} (EMCATALOG_{key.upper()} or {CONFIG_FILE}): {first['msg']}") from error
-    except (UnreadableSetting, ValueError) as error:
+        raise SettingsError(_sentence(error.errors()[0])) from error
+    except UnreadableSetting as error:
         raise SettingsError(
-            f"{error} (EMCATALOG_MIRRORS must be a JSON object of URL prefixes; {CONFIG_FILE} must be TOML)"
+            f"EMCATALOG_MIRRORS={os.environ.get('EMCATALOG_MIRRORS', '')!r:.80} is not JSON ({error.__cause__}); give"
+            ' an object of URL prefixes, as in \'{"gs://bucket": "file:///data/bucket"}\''
         ) from error
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"{config_file()} cannot be read as TOML: {error}") from error
+
+
+def _sentence(error: Any) -> str:
+    name, *below = (str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = Settings.model_fields
+        return f"{config_file()}: there is no setting {name!r}; there are {listing(known)}.{suggest(name, known)}"
+    key = ".".join([name, *below])
+    what = error["msg"].removeprefix("Value error, ")
+    return f"setting {key} (EMCATALOG_{name.upper()} or {config_file()}): {what}, not {error['input']!r:.80}"

@@ -52,11 +52,21 @@ _FAILURES: Final[tuple[tuple[str, type[SourceError], str], ...]] = (
         "the server does not serve parts of files, which a sharded volume needs",
     ),
     (
+        # 416, a range beyond the end, is no answer to a wrong request: the file is shorter than its index says.
+        r"HTTP code (?!416)\d",
+        SourceUnavailableError,
+        "the server does not take the request; check the address, or EMCATALOG_MIRRORS",
+    ),
+    (
         r"",
         SourceCorruptError,
-        "the source holds something that does not decode; nothing of it was kept, what was fetched before is",
+        "the source holds something that does not decode; nothing of it was kept, so tell the data's owner, or choose a"
+        " box beside it",
     ),
 )
+
+_STALLED: Final = {"TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "60", "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1"}
+"""When a connection counts as lost that is open and says nothing; without these TensorStore waits for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +94,14 @@ def make_store(url: str, options: StorageOptions, retries: int) -> Store:
     Raises:
         CatalogError: a scheme that no store has.
     """
+    for name, value in _STALLED.items():
+        os.environ.setdefault(name, value)  # TensorStore reads them at its first request, and has no other way
     return Store(_kvstore_spec(url, options), _make_context(retries))
 
 
 @contextmanager
 def source_errors(what: str) -> Iterator[None]:
-    """Turn TensorStore's errors into ours; ``what`` names the data: ``"precomputed://gs://bucket/path, scale 8x8x8"``."""
+    """Turn TensorStore's errors into ours; ``what`` names the data: ``"precomputed://gs://bucket/path/info"``."""
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from emcatalog.errors import CacheCorruptError, CacheError, NotCachedError, SourceChangedError
+from emcatalog.errors import CacheCorruptError, CacheError, EmcatalogError, NotCachedError, SourceChangedError
 from emcatalog.formats.volume import ArraySpec
 from emcatalog.geometry import Box, Zyx, zyx
 from emcatalog.mirror.layout import Layout, choose_layout, unit_of, zarr_metadata
@@ -26,9 +26,35 @@ from emcatalog.stores import Store
 ARRAY: Final = "data"
 """Name of the array in its group, so that xarray opens the group as a Dataset."""
 
-_FAILURES: Final = (
-    (r"No space left|ENOSPC|os_error_code='28'|File too large|os_error_code='27'|Disk quota", "the disk is full"),
-    (r"PERMISSION_DENIED|Permission denied|Read-only|Not a directory|Is a directory", "the cache cannot be written"),
+_FAILURES: Final[tuple[tuple[str, type[CacheError], str], ...]] = (
+    # What TensorStore's message holds, what it means, what to do; the first that matches.
+    (
+        r"No space left|ENOSPC|os_error_code='28'|File too large|os_error_code='27'|Disk quota",
+        CacheError,
+        "the disk is full; what was fetched is kept, so free some space, or set EMCATALOG_CACHE to another folder, and"
+        " ask again",
+    ),
+    (
+        r"retry attempts failed|UNAVAILABLE|CURL error|HTTP code (5\d\d|429)",
+        CacheError,
+        "the cache cannot be reached; ask again later, or set EMCATALOG_CACHE to a folder",
+    ),
+    (
+        r"PERMISSION_DENIED|HTTP code|os_error_code|Invalid file path|Failed to create directory",
+        CacheError,
+        "the cache cannot be used; set EMCATALOG_CACHE (or cache_dir) to a folder that can be written",
+    ),
+    (
+        r"^NOT_FOUND",
+        NotCachedError,
+        "a part of this box was never fetched; fetch() it",
+    ),
+    (
+        r"",
+        CacheCorruptError,
+        "it holds bytes that are not what was written; `emcatalog cache verify --remove` finds and removes such shards,"
+        " then ask again",
+    ),
 )
 
 
@@ -152,8 +178,8 @@ def cache_errors(path: str) -> Iterator[None]:
     """Turn TensorStore's errors into ours; ``path`` names the mirror."""
     try:
         yield
-    except ValueError as error:
-        if isinstance(error, CacheError):
+    except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, EmcatalogError):
             raise
         raise cache_error(error, path) from error
 
@@ -161,15 +187,10 @@ def cache_errors(path: str) -> Iterator[None]:
 def cache_error(error: Exception, path: str) -> CacheError:
     """The error to raise for one of TensorStore's."""
     text = str(error)
-    for pattern, meaning in _FAILURES:
+    for pattern, kind, advice in _FAILURES:
         if re.search(pattern, text):
-            return CacheError(f"{path}: {meaning}; free some space or set EMCATALOG_CACHE to another folder. ({text})")
-    if text.startswith("NOT_FOUND"):
-        return NotCachedError(f"{path}: a part of this box was never fetched. ({text})")
-    return CacheCorruptError(
-        f"{path} holds bytes that are not what was written; `emcatalog cache verify --remove` finds and removes such"
-        f" shards, then ask again. ({text})"
-    )
+            return kind(f"{path}: {advice}. ({text})")
+    raise AssertionError("the last pattern matches every text")
 
 
 def _open(store: Store, metadata: dict[str, Any], *, create: bool = False, fill: bool = False) -> ts.TensorStore:

@@ -1,0 +1,351 @@
+"""What a catalog's YAML means, and the errors it gets when it means nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emcatalog.entries import CatalogModel, EntryMetadata, VolumeArguments, check_catalog, norm_arguments
+from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError
+from emcatalog.geometry import NmBox
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def channel(**changes: Any) -> dict[str, Any]:
+    """A channel as YAML states it."""
+    return {
+        "url": "precomputed://gs://bucket/em",
+        "kind": "image",
+        "dtype": "uint8",
+        "voxel_size": 8,
+        "source": "a test",
+        **changes,
+    }
+
+
+def arguments(**changes: Any) -> dict[str, Any]:
+    """Arguments of an entry with two channels."""
+    labels = channel(url="precomputed://gs://bucket/labels", kind="instances", dtype="uint64")
+    return {"volumes": {"raw": channel(), "labels": labels}, "voxel_size": [4, 6, 40], **changes}
+
+
+def catalog() -> dict[str, Any]:
+    """A catalog file with a parameter that chooses among variants."""
+    variants = {"v1": {"shape": [1, 2, 3]}, "v2": {"shape": [4, 5, 6], "scales": [8, 16]}}
+    volume = channel(url="precomputed://gs://bucket/{{ version }}/em", variant="{{ version }}", variants=variants)
+    entry = {
+        "description": "a test",
+        "driver": "em_volume",
+        "parameters": {
+            "version": {"description": "release", "type": "str", "default": "v1", "allowed": ["v1", "v2"]},
+        },
+        "args": {"volumes": {"raw": volume}, "voxel_size": [8, 8, 8]},
+        "metadata": {
+            "title": "t",
+            "organism": "o",
+            "tissue": "t",
+            "modality": "m",
+            "licence": "CC0-1.0",
+            "citation": "c",
+            "sources": ["s"],
+        },
+    }
+    sub = {"description": "more", "driver": "em_catalog", "args": {"path": "{{ CATALOG_DIR }}/more.yaml"}}
+    return {"sources": {"tissue": entry, "more": sub}}
+
+
+def entry_of(data: dict[str, Any]) -> Any:
+    return data["sources"]["tissue"]
+
+
+class TestArguments:
+    """Arguments of a source: the catalog's and the caller's."""
+
+    def test_defaults(self) -> None:
+        parsed = norm_arguments(arguments())
+        assert list(parsed.chosen) == ["raw", "labels"]
+        assert parsed.resolution_nm == (40.0, 6.0, 4.0)
+        assert (parsed.box_nm, parsed.units, parsed.clip, parsed.offline) == (None, "voxel", False, None)
+
+    def test_a_box_is_counted_in_nominal_voxels(self) -> None:
+        parsed = norm_arguments(arguments(bbox=(0, 1, 0, 2, 0, 3), resolution=(8, 12, 40)))
+        assert parsed.box_nm == NmBox((0.0, 0.0, 0.0), (120.0, 12.0, 4.0))
+        assert parsed.resolution_nm == (40.0, 12.0, 8.0)
+        assert norm_arguments(arguments(bbox=(0, 1, 0, 2, 0, 3), units="nm")).box_nm == NmBox((0, 0, 0), (3, 2, 1))
+
+    @pytest.mark.parametrize("names", ["labels", ["labels"], ("labels",)])
+    def test_channels_by_name(self, names: Any) -> None:
+        assert list(norm_arguments(arguments(channels=names)).chosen) == ["labels"]
+
+    def test_channels_come_in_the_order_asked_for(self) -> None:
+        assert list(norm_arguments(arguments(channels=["labels", "raw"])).chosen) == ["labels", "raw"]
+
+    @pytest.mark.parametrize("channels", [[], (), 5, {"raw": 1}, ["row"], "row", [5], [["raw"]], [None]], ids=repr)
+    def test_a_channel_that_is_not_there(self, channels: Any) -> None:
+        with pytest.raises(ArgumentError, match="there are raw, labels"):
+            norm_arguments(arguments(channels=channels))
+
+    def test_a_near_miss_is_suggested(self) -> None:
+        with pytest.raises(ArgumentError, match=r"no channel 'label'; .* Did you mean 'labels'"):
+            norm_arguments(arguments(channels=["label"]))
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [("bbx", "bbox"), ("resolutions", "resolution"), ("chanels", "channels"), ("ofline", "offline")],
+    )
+    def test_a_misspelt_argument(self, name: str, meant: str) -> None:
+        with pytest.raises(UnknownArgumentError, match=f"no argument '{name}'; .*Did you mean '{meant}'") as caught:
+            norm_arguments(arguments(**{name: 1}))
+        assert isinstance(caught.value, TypeError)
+        assert isinstance(caught.value, ValueError)
+
+    def test_an_argument_like_no_other(self) -> None:
+        with pytest.raises(
+            UnknownArgumentError, match="bbox, units, resolution, channels, clip, offline, cache_dir"
+        ) as e:
+            norm_arguments(arguments(xyzzy=1))
+        assert "Did you mean" not in str(e.value)
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"clip": "perhaps"}, "clip: .*not 'perhaps'"),
+            ({"offline": [1]}, r"offline: .*not \[1\]"),
+            ({"cache_dir": 5}, "cache_dir: .*not 5"),
+            ({"cache_dir": ""}, "cache_dir: .*not ''"),
+            ({"resolution": "fine"}, "resolution='fine' is not a length"),
+            ({"resolution": {"x": 8}}, "resolution={'x': 8} is not a length"),
+            ({"bbox": (0, 1, 0, 1, 0)}, "5 numbers"),
+            ({"bbox": (0, 1, 0, 1, 0, 1), "units": "um"}, "units='um'"),
+        ],
+        ids=repr,
+    )
+    def test_a_callers_mistake(self, changes: dict[str, Any], says: str) -> None:
+        with pytest.raises(ArgumentError, match=says):
+            norm_arguments(arguments(**changes))
+
+    def test_a_path_is_a_cache_dir(self, tmp_path: Path) -> None:
+        assert norm_arguments(arguments(cache_dir=tmp_path)).cache_dir == str(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"voxel_size": [8, 8]}, "voxel_size"),
+            ({"voxel_size": None}, "voxel_size"),
+            ({"volumes": {}}, "volumes"),
+            ({"volumes": {"raw": channel(dtype="uint9")}}, "volumes.raw.dtype: .*'uint16'.*not 'uint9'"),
+            ({"volumes": {"raw": channel(kind="picture")}}, "volumes.raw.kind: .*not 'picture'"),
+            ({"volumes": {"raw": channel(shape=[1, 2])}}, "volumes.raw.shape.2: it is missing"),
+            ({"volumes": {"raw": channel(shape=[1, 2, 0])}}, "volumes.raw.shape.2: .*greater than 0, not 0"),
+            ({"volumes": {"raw": channel(shape=[1, 2, 2.5])}}, "volumes.raw.shape.2"),
+            ({"volumes": {"raw": channel(voxel_size=-8)}}, "volumes.raw.voxel_size.0: .*not -8"),
+            ({"volumes": {"raw": channel(voxel_size=float("inf"))}}, "volumes.raw.voxel_size.0: .*not inf"),
+            ({"volumes": {"raw": channel(voxel_size=float("nan"))}}, "volumes.raw.voxel_size.0: .*not nan"),
+            ({"volumes": {"raw": channel(voxel_size=True)}}, "volumes.raw.voxel_size: .*not True"),
+            ({"volumes": {"raw": channel(scales=[8, True])}}, "volumes.raw.scales.1: .*not True"),
+            ({"volumes": {"raw": channel(scales=8)}}, "volumes.raw.scales: .*not 8"),
+            ({"volumes": {"raw": channel(source="")}}, "volumes.raw.source"),
+            (
+                {"volumes": {"raw": channel(shpe=[1, 2, 3])}},
+                "volumes.raw.shpe: there is no such key. Did you mean 'shape'",
+            ),
+            ({"volumes": {"raw": channel(url="precomputed://gs://bucket/../em")}}, r"volumes.raw.url: .*'\.\.'"),
+            ({"volumes": {"raw": channel(url="gs://bucket/em")}}, "volumes.raw.url: .*stored form"),
+            (
+                {"volumes": {"raw": channel(storage_options={"key": "x"})}},
+                "volumes.raw.storage_options.key: there is no such",
+            ),
+            ({"volumes": {"../raw": channel()}}, "volumes.../raw: a channel's name"),
+            ({"volumes": {"z": channel()}}, "volumes.z: a channel's name"),
+            ({"volumes": {"raw": None}}, "volumes.raw: .*not None"),
+            ({"volumes": {"raw": {"url": "precomputed://gs://bucket/em"}}}, "volumes.raw.kind: it is missing"),
+            ({"volumes": {"raw": channel(variant="a", variants=5)}}, "volumes.raw: variants is a mapping"),
+            ({"volumes": {"raw": channel(variant="a", variants={"a": 5})}}, "volumes.raw: variants is a mapping"),
+            ({"volumes": {"raw": channel(variant=["a"], variants={"a": {}})}}, r"variant \['a'\] is not among a"),
+            ({"volumes": {"raw": channel(variants={"a": {}, "b": {}})}}, "variant None is not among a, b"),
+        ],
+        ids=repr,
+    )
+    def test_a_mistake_of_the_catalog(self, changes: dict[str, Any], says: str) -> None:
+        with pytest.raises(CatalogError, match=says):
+            norm_arguments(arguments(**changes))
+
+
+class TestChannel:
+    """A channel's declaration."""
+
+    def test_a_number_stands_for_a_cube(self) -> None:
+        parsed = norm_arguments(arguments(voxel_size=8, volumes={"raw": channel(scales=[8, 16.5, [4, 4, 40]])}))
+        model = parsed.volumes["raw"]
+        assert parsed.voxel_size == model.voxel_size == (8.0, 8.0, 8.0)
+        assert model.scales == ((8.0, 8.0, 8.0), (16.5, 16.5, 16.5), (4.0, 4.0, 40.0))
+        assert model.resolutions_nm == ((8.0, 8.0, 8.0), (16.5, 16.5, 16.5), (40.0, 4.0, 4.0))
+
+    def test_the_finest_scale_alone_by_default(self) -> None:
+        model = norm_arguments(arguments(volumes={"raw": channel(voxel_size=[4, 4, 40])})).volumes["raw"]
+        assert model.resolutions_nm == ((40.0, 4.0, 4.0),)
+
+    def test_grid_is_z_y_x(self) -> None:
+        declared = channel(voxel_size=[4, 5, 40], shape=[100, 50, 10], offset=[7, 0, -1])
+        grid = norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].grid
+        assert grid is not None
+        assert (grid.shape, grid.offset, grid.voxel_size_nm) == ((10, 50, 100), (-1, 0, 7), (40.0, 5.0, 4.0))
+
+    def test_no_grid_where_the_extent_is_not_confirmed(self) -> None:
+        assert norm_arguments(arguments()).volumes["raw"].grid is None
+
+    def test_a_variant_wins_over_the_rest(self) -> None:
+        declared = channel(variant="b", variants={"a": {"dtype": "int8"}, "b": {"dtype": "int16", "shape": [1, 2, 3]}})
+        model = norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"]
+        assert (model.dtype, model.shape, model.kind) == ("int16", (1, 2, 3), "image")
+
+    def test_a_variant_can_give_what_is_required(self) -> None:
+        declared = channel(variant="a", variants={"a": {"source": "the variant"}})
+        del declared["source"]
+        assert norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].source == "the variant"
+
+    def test_a_bucket_of_another_server_is_mirrored_apart(self) -> None:
+        """Or a catalog from elsewhere could fill the mirror of a bucket with voxels of its own server."""
+        url = "precomputed://s3://bucket/em"
+        options = [{}, {"endpoint_url": "https://other.org"}, {"endpoint_url": "http://other.org"}]
+        folders = [
+            norm_arguments(arguments(volumes={"raw": channel(url=url, storage_options=one)}))
+            .volumes["raw"]
+            .location.folder
+            for one in options
+        ]
+        assert folders[0] == "s3/bucket/em"
+        assert len(set(folders)) == 3
+
+
+class TestCheckCatalog:
+    """A catalog file: the message names file, entry and key."""
+
+    def test_a_good_one(self) -> None:
+        model = check_catalog(catalog(), "good.yaml")
+        assert list(model.sources) == ["tissue", "more"]
+
+    @pytest.mark.parametrize(
+        ("edit", "says"),
+        [
+            (lambda c: c.update(plugins={}), "plugins: there is no such key"),
+            (lambda c: c.pop("sources"), "sources: it is missing"),
+            (lambda c: c.update(sources=[]), r"sources: .*not \[\]"),
+            (lambda c: c.update(metadata={"parameters": {}}), "metadata.parameters: parameters belong to an entry"),
+            (lambda c: c.update(metadata={"version": 2}), "metadata.version: .*version 1"),
+            (lambda c: entry_of(c).update(driver="csv"), "sources.tissue.driver: .*'em_volume'.*not 'csv'"),
+            (lambda c: entry_of(c).update(diver="x"), "sources.tissue.diver: .*Did you mean 'driver'"),
+            (lambda c: entry_of(c).pop("args"), "sources.tissue.args: it is missing"),
+            (lambda c: entry_of(c).pop("description"), "sources.tissue.description: it is missing"),
+            (lambda c: entry_of(c)["args"].update(voxelsize=8), "sources.tissue.args .*no argument 'voxelsize'"),
+            (lambda c: entry_of(c)["args"].update(bbox=[1, 2]), "sources.tissue.args .*2 numbers"),
+            (lambda c: entry_of(c)["args"].update(channels=["rw"]), "sources.tissue.args .*Did you mean 'raw'"),
+            (lambda c: entry_of(c)["args"].update(resolution="x"), "sources.tissue.args .*resolution='x'"),
+            (
+                lambda c: entry_of(c)["args"].update(cache_dir="/tmp"),
+                "sources.tissue.args.cache_dir: a caller's choice",
+            ),
+            (lambda c: entry_of(c)["args"].update(offline=True), "sources.tissue.args.offline: a caller's choice"),
+            (lambda c: entry_of(c)["metadata"].pop("licence"), "sources.tissue.metadata.licence: it is missing"),
+            (lambda c: entry_of(c)["metadata"].update(sources=[]), "sources.tissue.metadata.sources"),
+            (
+                lambda c: entry_of(c)["args"]["volumes"]["raw"]["variants"].update({1.0: {}}),
+                "sources.tissue.args.volumes.raw.variants: the key 1.0 is not text; quote it",
+            ),
+            (
+                lambda c: entry_of(c)["args"]["volumes"]["raw"].update(dtype="float8"),
+                r"sources.tissue.args \(with \{'version': 'v1'\}\): volumes.raw.dtype: .*not 'float8'",
+            ),
+            (
+                lambda c: entry_of(c)["args"]["volumes"]["raw"]["variants"]["v2"].update(shape=[0, 1, 1]),
+                r"sources.tissue.args \(with \{'version': 'v2'\}\): volumes.raw.shape.0",
+            ),
+            (
+                lambda c: entry_of(c)["parameters"]["version"]["allowed"].append("v3"),
+                r"sources.tissue.args \(with \{'version': 'v3'\}\): volumes.raw: variant 'v3' is not among v1, v2",
+            ),
+            (
+                lambda c: entry_of(c)["parameters"]["version"]["allowed"].append(".."),
+                r"sources.tissue.args \(with \{'version': '..'\}\)",
+            ),
+            (
+                lambda c: entry_of(c)["parameters"]["version"].update(default="v9"),
+                "sources.tissue.parameters.version: the default 'v9' is not among",
+            ),
+            (
+                lambda c: entry_of(c)["parameters"]["version"].update(type="list"),
+                "sources.tissue.parameters.version.type: .*'str', not 'list'",
+            ),
+            (
+                lambda c: entry_of(c)["parameters"]["version"].update(allowed=[1.0]),
+                "sources.tissue.parameters.version.allowed.0: .*not 1.0",
+            ),
+            (
+                lambda c: entry_of(c)["parameters"]["version"].update(min="a"),
+                "sources.tissue.parameters.version.min: there is no such key",
+            ),
+            (
+                lambda c: entry_of(c)["parameters"].update(crop=entry_of(c)["parameters"]["version"]),
+                "sources.tissue.parameters.crop: no template uses it",
+            ),
+            (
+                lambda c: c["sources"]["more"]["args"].update(path="more.yaml"),
+                "sources.more.args: a sub-catalog is a file",
+            ),
+            (lambda c: c["sources"]["more"]["args"].clear(), "sources.more.args: a sub-catalog is a file"),
+        ],
+    )
+    def test_mistakes(self, edit: Edit, says: str) -> None:
+        data = catalog()
+        edit(data)
+        with pytest.raises(CatalogError, match=f"^the/file.yaml: {says}") as caught:
+            check_catalog(data, "the/file.yaml")
+        assert isinstance(caught.value, ValueError)
+
+    @pytest.mark.parametrize("data", [None, [], "text", 5], ids=repr)
+    def test_not_a_mapping(self, data: object) -> None:
+        with pytest.raises(CatalogError, match=r"^the/file.yaml (is empty|holds).*a mapping with the key 'sources'"):
+            check_catalog(data, "the/file.yaml")
+
+    @pytest.mark.parametrize("name", ["", "a b", "a.b", "../a", "{{ a }}", "a/b", "é"])
+    def test_names_of_entries_can_be_typed(self, name: str) -> None:
+        data = catalog()
+        data["sources"][name] = data["sources"].pop("tissue")
+        with pytest.raises(CatalogError, match="an entry's name is"):
+            check_catalog(data, "the/file.yaml")
+
+    def test_too_many_combinations_are_refused_at_once(self) -> None:
+        data = catalog()
+        values = [f"v{i}" for i in range(40)]
+        for name in ("one", "two", "three", "four"):
+            parameter = {"description": "d", "type": "str", "default": "v1", "allowed": values}
+            entry_of(data)["parameters"][name] = parameter
+            entry_of(data)["args"]["volumes"]["raw"]["note"] = "{{ one }}{{ two }}{{ three }}{{ four }}"
+        with pytest.raises(CatalogError, match="more than 1000 combinations"):
+            check_catalog(data, "the/file.yaml")
+
+    def test_does_not_change_what_it_checks(self) -> None:
+        data = catalog()
+        check_catalog(data, "good.yaml")
+        assert data == catalog() == copy.deepcopy(data)
+
+
+@pytest.mark.parametrize("model", [CatalogModel, VolumeArguments, EntryMetadata])
+def test_json_schema(model: Any) -> None:
+    schema = json.loads(json.dumps(model.model_json_schema()))
+    assert set(schema["properties"]) == set(model.model_fields)
+
+
+def test_json_schema_takes_a_number_for_a_cube() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = VolumeArguments.model_json_schema()
+    jsonschema.validate(arguments(voxel_size=8), schema)
+    jsonschema.validate(arguments(voxel_size=[8, 8, 40]), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(arguments(voxel_size=[8, 8]), schema)
