@@ -45,7 +45,11 @@ def box_facts(arguments: VolumeArguments) -> dict[str, str]:
         return {"box": "whole extent", **facts}
     voxels = _voxels(arguments.box_nm, size)
     nbytes = sum(_itemsize(channel) * voxels for channel in arguments.chosen.values())
-    return {"box": f"{arguments.box_nm}", **facts, "size": f"{voxels / 1e6:.1f} Mvoxel, {nbytes / 1e6:,.1f} MB as read"}
+    return {
+        "box": f"{arguments.box_nm}",
+        **facts,
+        "size": f"{voxels / 1e6:,.1f} Mvoxel, {nbytes / 1e6:,.1f} MB as read",
+    }
 
 
 def _facts(channel: ChannelModel) -> tuple[str, str, str, str]:

@@ -6,7 +6,6 @@ all. Memory is bounded by the shards in flight, never by the box.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -235,7 +234,8 @@ class _ShardFetch:
         absent = 0
         for unit in empty:
             with source_errors(self._name(unit)):
-                absent += not holds(self.task.mirror.source_box(unit))
+                chunks = unit.split(self.volume.spec.chunk)
+                absent += not any(holds(self.task.mirror.source_box(chunk)) for chunk in chunks)
         return absent
 
     def _empty_units(self) -> list[Box]:
@@ -258,7 +258,7 @@ class _ShardFetch:
 
     def _fill_background(self, unit: Box) -> None:
         target = self.task.mirror.store.with_transaction(self.transaction)[unit.slices]
-        if unit.voxels <= math.prod(self.volume.spec.chunk):
+        if self.task.mirror.layout.unit == self.volume.spec.chunk:
             target.write(0).result()  # the unit is one chunk of the source, and it is the absent one
         else:
             target.write(self._source(unit, self.volume.lenient)).result()

@@ -59,9 +59,9 @@ class Location:
         the scheme's own is another bucket: ``s3+minio.local/bucket``, so that it cannot fill the mirror of that one.
         """
         scheme, rest = self.url.split("://", 1)
-        server = f"+{_folder_name(self.endpoint.removeprefix('https://').rstrip('/'))}" if self.endpoint else ""
+        server = f"+{folder_name(self.endpoint.removeprefix('https://').rstrip('/'))}" if self.endpoint else ""
         parts = [part for part in rest.split("/") if part]
-        return "/".join([scheme + server, *(_folder_name(part) for part in parts)])
+        return "/".join([scheme + server, *(folder_name(part) for part in parts)])
 
 
 def parse_location(text: str) -> Location:
@@ -104,7 +104,8 @@ def _with_slash(url: str) -> str:
     return f"{scheme}{mark}{rest.rstrip('/')}/" if rest else url
 
 
-def _folder_name(part: str) -> str:
+def folder_name(part: str) -> str:
+    """One name of a remote tree as a folder's name: quoted, so that it is one, and neither hidden nor ``..``."""
     quoted = quote(part, safe=_SAFE_IN_A_FOLDER_NAME)
     # '.' alone is a folder's own name, and a leading dot would hide the folder from `ls`.
     return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted

@@ -1,4 +1,4 @@
-"""What tests share: an empty cache each, the demo's tissue, and a miniature of the male CNS bucket on a local server."""
+"""What tests share: an empty cache each, the demo's tissue, a miniature of the male CNS bucket on a local server."""
 
 from __future__ import annotations
 
@@ -62,6 +62,12 @@ def cut(url: str, dtype: str, voxel_size: Sequence[float] = (8, 8, 8), **argumen
     """A precomputed volume as an entry of a catalog reads it; arguments as a caller would give them."""
     channel = {"url": f"precomputed://{url}", "kind": "image", "dtype": dtype, "voxel_size": 1, "source": "a test"}
     return open_cutout(norm_arguments({"volumes": {"raw": channel}, "voxel_size": list(voxel_size), **arguments}))
+
+
+def scale_and_translation(multiscale: Any) -> tuple[list[float], list[float]]:
+    """Where an OME-Zarr image says that its finest level stands, (z, y, x)."""
+    scale, translation = multiscale.datasets[0].coordinateTransformations
+    return scale.scale, translation.translation
 
 
 def python(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:

@@ -78,7 +78,9 @@ class TestPlace:
     def test_selection_by_place(self, url: str, voxels: Array) -> None:
         cutout = cutout_of(url)
         dataset = to_dataset(cutout, cutout.read(), {})
-        assert dataset["raw"].sel(x=40 * 3.58 + 1, y=20 * 4 + 1, z=150 * 40.5 + 20, method="nearest") == voxels[50, 23, 35]
+        assert (
+            dataset["raw"].sel(x=40 * 3.58 + 1, y=20 * 4 + 1, z=150 * 40.5 + 20, method="nearest") == voxels[50, 23, 35]
+        )
 
     def test_whole_extent(self, url: str) -> None:
         assert cutout_of(url).attributes()["bbox"] == [5, 155, -3, 67, 100, 190]
@@ -98,7 +100,8 @@ class TestLazy:
     def test_nothing_is_fetched_before_it_is_computed(self, url: str) -> None:
         cutout = cutout_of(url)
         lazy = lazily(cutout)
-        assert (lazy["raw"].dtype, lazy["raw"].shape) == (np.uint8, SHAPE)
+        assert lazy["raw"].shape == SHAPE
+        assert lazy["raw"].dtype == np.uint8
         assert cutout_of(url).plan().cached == 0
         lazy["raw"][:10, :10, :10].compute()
         assert cutout_of(url).plan().cached > 0
@@ -126,7 +129,8 @@ class TestLazy:
         cutout = cutout_of(url)
         cutout.fetch()  # opens stores, which do not travel
         channel = pickle.loads(pickle.dumps(LazyChannel(cutout, "raw")))
-        assert (channel.shape, channel.dtype) == (SHAPE, np.uint8)
+        assert channel.shape == SHAPE
+        assert channel.dtype == np.uint8
         np.testing.assert_array_equal(channel[1:3, 2:4, 5:7], voxels[1:3, 2:4, 5:7])
 
     def test_names_tell_voxels_apart(self, url: str, tmp_path: Path) -> None:
@@ -152,9 +156,7 @@ class TestBlocks:
     """Where a box is cut for dask."""
 
     @given(places, sides, chunks, st.sampled_from(["uint8", "uint64"]), places, places)
-    def test_of_one_channel(
-        self, begin: Zyx, shape: Zyx, chunk: Zyx, dtype: str, offset: Zyx, shift: Zyx
-    ) -> None:
+    def test_of_one_channel(self, begin: Zyx, shape: Zyx, chunk: Zyx, dtype: str, offset: Zyx, shift: Zyx) -> None:
         one = channel(chunk, dtype, offset, shift)
         box = Box(begin, zyx([low + side for low, side in zip(begin, shape, strict=True)]))
         cutout = Cutout({"raw": one}, one.spec.grid, box, Settings())

@@ -57,7 +57,9 @@ threading.Thread(target=watch, daemon=True).start()
 demo.make_demo(folder)
 """
 
-FILES = [f"{volume}/{name}" for volume in ("em", "segmentation") for name in ("info", "8_8_8/0.shard", "16_16_16/0.shard")]
+FILES = [
+    f"{volume}/{name}" for volume in ("em", "segmentation") for name in ("info", "8_8_8/0.shard", "16_16_16/0.shard")
+]
 
 
 @pytest.fixture(scope="module")

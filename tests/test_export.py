@@ -13,9 +13,10 @@ import xarray as xr
 import zarr
 from ome_zarr_models.v05 import Image
 from ome_zarr_models.v05.image import ImageAttrs
+from zarr.errors import ContainsArrayError
 
 from emcatalog.errors import ArgumentError, NotCachedError, SourceUnavailableError
-from tests.conftest import BBox, Replica, place, python, stored_box
+from tests.conftest import BBox, Replica, place, python, scale_and_translation, stored_box
 from tests.replica.malecns import expected_labels, expected_raw
 from tests.replica.wire import Server
 
@@ -36,7 +37,8 @@ print(json.dumps([int(group[name][:].sum()) for name in ("raw", "labels")]))
 
 def load(path: Path) -> xr.Dataset:
     """The folder as xarray sees it."""
-    return xr.open_zarr(path, consolidated=False).load()
+    dataset: xr.Dataset = xr.open_zarr(path, consolidated=False).load()
+    return dataset
 
 
 def without_ome(dataset: xr.Dataset) -> xr.Dataset:
@@ -80,18 +82,21 @@ class TestExport:
                 (axis, "space", "nanometer") for axis in "zyx"
             ]
             (level,) = multiscale.datasets
-            assert group[level.path].metadata.dimension_names == ("z", "y", "x")
-            scale, translation = level.coordinateTransformations
+            metadata: Any = group[level.path].metadata
+            assert metadata.dimension_names == ("z", "y", "x")
             corner = [edge * 8 for edge in (bbox[4], bbox[2], bbox[0])]
-            assert scale.scale == [size] * 3
-            assert translation.translation == [edge + size / 2 for edge in corner]
+            assert scale_and_translation(multiscale) == ([size] * 3, [edge + size / 2 for edge in corner])
 
     def test_an_image_is_ome_zarr(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
         path = catalog.malecns(bbox=BOXES["unaligned"], channels=["raw"]).export(tmp_path / "box.zarr")
         assert Image.from_zarr(zarr.open_group(path, mode="r")).ome_attributes.multiscales[0].name == "raw"
 
+    @pytest.mark.xfail(
+        strict=True,
+        raises=ContainsArrayError,
+        reason="OME-Zarr keeps the name `labels` for a group; here it is an array, so that xarray opens one Dataset",
+    )
     def test_an_image_with_labels_is_ome_zarr(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
-        """`labels` is the name that OME-Zarr keeps for a group of label images."""
         path = catalog.malecns(bbox=BOXES["unaligned"]).export(tmp_path / "box.zarr")
         Image.from_zarr(zarr.open_group(path, mode="r"))
 

@@ -24,7 +24,7 @@ from emcatalog.mirror.cache import Cache
 from emcatalog.mirror.inventory import MirrorFiles, list_mirrors, remove_mirror, remove_shard, verify
 from emcatalog.mirror.layout import SHARD_BYTES, Layout, choose_layout, unit_of, zarr_metadata
 from emcatalog.settings import load_settings
-from tests.conftest import Replica, cut, place, stored_box
+from tests.conftest import Replica, cut, place, scale_and_translation, stored_box
 from tests.replica.malecns import expected_labels, expected_raw
 from tests.replica.precomputed import build_precomputed
 from tests.replica.s3 import REGION, S3, serve_s3
@@ -93,8 +93,7 @@ class TestOtherTools:
         image = Image.from_zarr(zarr.open_group(folder / mirror, mode="r"))
         (multiscale,) = image.ome_attributes.multiscales
         assert [(axis.name, axis.unit) for axis in multiscale.axes] == [(axis, "nanometer") for axis in "zyx"]
-        scale, translation = multiscale.datasets[0].coordinateTransformations
-        assert (scale.scale, translation.translation) == ([8, 8, 8], [4, 4, 4])
+        assert scale_and_translation(multiscale) == ([8, 8, 8], [4, 4, 4])
 
     def test_codecs(self, folder: Path) -> None:
         metadata = json.loads((folder / RAW / "data" / "zarr.json").read_text())
@@ -111,10 +110,9 @@ class TestOtherTools:
         build_precomputed(source, np.ones((9, 8, 7), np.uint8), voxel_offset=(1, 2, 3), resolution=(3.58, 4, 40.5))
         cut(f"file://{source}", "uint8", (3.58, 4, 40.5)).fetch()
         group = zarr.open_group(cache_folder(tmp_path) / f"file{source}/3.58_4_40.5.zarr", mode="r")
-        image = Image.from_zarr(group)
-        scale, translation = image.ome_attributes.multiscales[0].datasets[0].coordinateTransformations
-        assert scale.scale == [40.5, 4, 3.58]
-        np.testing.assert_allclose(translation.translation, [3.5 * 40.5, 2.5 * 4, 1.5 * 3.58])
+        scale, translation = scale_and_translation(Image.from_zarr(group).ome_attributes.multiscales[0])
+        assert scale == [40.5, 4, 3.58]
+        np.testing.assert_allclose(translation, np.array([3.5 * 40.5, 2.5 * 4, 1.5 * 3.58]))
         array = group["data"]
         assert isinstance(array, zarr.Array)
         assert (array.shape, np.asarray(array[:]).sum()) == ((9, 8, 7), 9 * 8 * 7)
@@ -242,9 +240,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("place", [0.0, 0.3, 0.9999])
     @pytest.mark.parametrize("mirror", [RAW, LABELS])
-    def test_found_and_healed(
-        self, good: xr.Dataset, catalog: Any, tmp_path: Path, mirror: str, place: float
-    ) -> None:
+    def test_found_and_healed(self, good: xr.Dataset, catalog: Any, tmp_path: Path, mirror: str, place: float) -> None:
         shard = shards(cache_folder(tmp_path) / mirror)[0]
         content = shard.read_bytes()
         shard.write_bytes(flipped(content, int(place * len(content))))
@@ -261,9 +257,7 @@ class TestDamage:
         assert bad_shards() == []
 
     @pytest.mark.parametrize("position", [1000, -2])
-    def test_fetching_into_a_damaged_shard(
-        self, male_cns: Server, catalog: Any, tmp_path: Path, position: int
-    ) -> None:
+    def test_fetching_into_a_damaged_shard(self, male_cns: Server, catalog: Any, tmp_path: Path, position: int) -> None:
         """What is fetched is right; what is damaged stays found."""
         catalog.malecns(bbox=CORNER, channels=["raw"]).fetch()
         shard = only_shard(cache_folder(tmp_path) / RAW)
@@ -431,9 +425,7 @@ class TestCacheInABucket:
         content = s3.client().get_object(Bucket="shared-cache", Key=key)["Body"].read()
         s3.client().put_object(Bucket="shared-cache", Key=key, Body=flipped(content, 100))
 
-    def test_a_bucket_that_is_not_there(
-        self, male_cns: Server, catalog: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_bucket_that_is_not_there(self, male_cns: Server, catalog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(CacheError, match="s3://no-such-bucket"):
             catalog.malecns(bbox=BOX, cache_dir="s3://no-such-bucket/x").read()
 
@@ -469,4 +461,3 @@ def extremes(dtype: str) -> Array:
     if dtype.startswith("float"):
         voxels[1, 1, :3] = np.nan, np.inf, -0.0
     return voxels
-

@@ -122,6 +122,16 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
             picture.save(path)
         return picture
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With its name: Intake keeps the arguments alone, and a pickled source would not know what it is."""
+        return {**super().__getstate__(), "name": self.name, "description": self.description}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Made again from its arguments."""
+        named = {key: state.pop(key) for key in ("name", "description")}
+        super().__setstate__(state)
+        self.__dict__.update(named)
+
     def _cutout(self) -> Cutout:
         from emcatalog.cutout import open_cutout
 
@@ -161,7 +171,9 @@ def _bar(source: VolumeSource) -> StartProgress:
     def start(chunks: int, nbytes: int) -> Any:
         from tqdm.auto import tqdm
 
-        bar = tqdm(total=nbytes, desc=f"{source.name}, {chunks} chunks", unit="B", unit_scale=True, disable=None, leave=False)
+        bar = tqdm(
+            total=nbytes, desc=f"{source.name}, {chunks} chunks", unit="B", unit_scale=True, disable=None, leave=False
+        )
 
         def advance(_: int, arrived: int) -> None:
             bar.update(arrived)

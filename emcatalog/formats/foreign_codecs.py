@@ -83,6 +83,8 @@ def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.T
 def _decode(stored: bytes, spec: ArraySpec, box: Box, what: str) -> NDArray[Any]:
     xyz = box.shape[::-1]
     decode = _import_decoder(spec.encoding)
+    if not stored:  # cloud-volume takes nothing for a chunk of zeros
+        raise SourceCorruptError(f"{what}: the chunk {box} does not decode as {spec.encoding}: it has 0 bytes")
     try:
         voxels = decode(stored, CODEC_NAMES[spec.encoding], shape=(*xyz, 1), dtype=np.dtype(spec.dtype))
         return voxels.reshape(xyz, order="F").astype(spec.dtype, copy=False).T

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import tensorstore as ts
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from emcatalog.errors import SourceCorruptError, SourceMissingError
 from emcatalog.formats.sharded import chunk_key, open_sharded
@@ -21,17 +21,25 @@ from emcatalog.stores import Store, source_errors
 
 TENSORSTORE_ENCODINGS: Final = frozenset({"raw", "jpeg", "png", "compressed_segmentation"})
 
-_Positive3 = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+_Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Size = Annotated[int, Field(gt=0)]
+
+
+Dtype = Literal["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32"]
+
+
+def _lower(name: object) -> object:
+    return name.lower() if isinstance(name, str) else name
 
 
 class ScaleInfo(BaseModel):
     """One scale in an ``info`` document; triples are (x, y, z)."""
 
-    key: str
-    size: tuple[int, int, int]
-    resolution: _Positive3
+    key: str = Field(min_length=1)
+    size: tuple[_Size, _Size, _Size]
+    resolution: tuple[_Length, _Length, _Length]
     encoding: str
-    chunk_sizes: list[tuple[int, int, int]] = Field(min_length=1)
+    chunk_sizes: list[tuple[_Size, _Size, _Size]] = Field(min_length=1)
     voxel_offset: tuple[int, int, int] = (0, 0, 0)
     sharding: dict[str, Any] | None = None
     compressed_segmentation_block_size: tuple[int, int, int] | None = None
@@ -40,7 +48,7 @@ class ScaleInfo(BaseModel):
 class Info(BaseModel):
     """The ``info`` document of a volume, as far as reading voxels needs it."""
 
-    data_type: str
+    data_type: Annotated[Dtype, BeforeValidator(_lower)]
     num_channels: int
     scales: list[ScaleInfo] = Field(min_length=1)
 
@@ -148,7 +156,7 @@ def _scale_metadata(scale: ScaleInfo) -> dict[str, Any]:
 
 def _array_spec(info: Info, scale: ScaleInfo) -> ArraySpec:
     grid = Grid(_zyx(scale.size), reverse(scale.resolution), _zyx(scale.voxel_offset))
-    return ArraySpec(scale.key, info.data_type.lower(), grid, _zyx(scale.chunk_sizes[0]), scale.encoding)
+    return ArraySpec(scale.key, info.data_type, grid, _zyx(scale.chunk_sizes[0]), scale.encoding)
 
 
 def _zyx(xyz: Sequence[int]) -> Zyx:

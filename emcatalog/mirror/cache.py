@@ -11,7 +11,7 @@ import tensorstore as ts
 
 from emcatalog.errors import CacheCorruptError, SettingsError
 from emcatalog.formats.volume import ArraySpec, VolumeSpec
-from emcatalog.locations import Location, StorageOptions
+from emcatalog.locations import Location, StorageOptions, folder_name
 from emcatalog.mirror.array import ARRAY, MirrorArray, cache_errors, open_array
 from emcatalog.settings import Settings
 from emcatalog.stores import Store, make_store
@@ -21,6 +21,9 @@ VOLUME_FILE: Final = "emcatalog.json"
 
 _INDEX_CACHE_BYTES: Final = 16 << 20
 """Shard indexes of the mirror, for random patches."""
+
+
+_WRITABLE: Final = ("file:///", "s3://", "gs://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,11 @@ class Cache:
         Raises:
             SettingsError: a URL that no store has.
         """
-        url = settings.cache if "://" in settings.cache else f"file://{Path(settings.cache).expanduser().absolute()}"
-        if url.startswith(("http://", "https://", "demo://")):
-            raise SettingsError(f"the cache {url} cannot be written; use a folder, s3:// or gs://")
+        url = settings.cache if "://" in settings.cache else f"file://{Path(settings.cache).expanduser().resolve()}"
+        if not url.startswith(_WRITABLE):
+            raise SettingsError(
+                f"the cache cannot be at {url} (EMCATALOG_CACHE or cache_dir); use a folder, s3:// or gs://"
+            )
         here = make_store(url, StorageOptions(anonymous=False), settings.retries)
         context = ts.Context({"cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES}}, parent=here.context)
         return cls(url.removeprefix("file://"), Store(here.kvstore, context))
@@ -77,7 +82,7 @@ class Cache:
         Raises:
             CacheError: the cache cannot be written.
         """
-        name = f"{location.folder}/{spec.key}.zarr"
+        name = f"{location.folder}/{folder_name(spec.key)}.zarr"
         path = f"{self.url}/{name}"
         group = self.store.below(name)
         found = open_array(group.below(ARRAY), spec, path, str(location), create=False)

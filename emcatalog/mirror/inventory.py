@@ -14,6 +14,7 @@ import tensorstore as ts
 from emcatalog.errors import CacheCorruptError, CacheError
 from emcatalog.formats.volume import ArraySpec, VolumeSpec
 from emcatalog.geometry import Box, zyx
+from emcatalog.locations import folder_name
 from emcatalog.mirror.array import ARRAY, MirrorArray, open_array
 from emcatalog.mirror.cache import VOLUME_FILE, Cache
 
@@ -133,7 +134,7 @@ def _open(cache: Cache, mirror: MirrorFiles) -> MirrorArray:
     answer = cache.store.below(folder).open().read(VOLUME_FILE).result()
     try:
         volume = VolumeSpec.from_json(answer.value)
-        spec: ArraySpec = next(scale for scale in volume.scales if f"{scale.key}.zarr" == name)
+        spec: ArraySpec = next(scale for scale in volume.scales if f"{folder_name(scale.key)}.zarr" == name)
     except (ValueError, StopIteration) as error:
         raise CacheCorruptError(f"{cache.url}/{folder}/{VOLUME_FILE} does not describe {name}") from error
     path = f"{cache.url}/{mirror.name}"
