@@ -6,7 +6,6 @@ and the meaning of an absent chunk are the same.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -30,6 +29,9 @@ CODEC_NAMES: Final = {
     "kempressed": "kempressed",
 }
 """Encoding in an info document -> encoding in cloud-volume."""
+
+_AT_ONCE: Final = 32
+"""Chunks that are asked for at one time, as many as TensorStore's http driver allows requests."""
 
 ReadChunk = Callable[[Box], bytes | None]
 """The stored bytes of the chunk that covers this box; None where the source has none."""
@@ -76,7 +78,7 @@ def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.T
         domain=ts.IndexDomain(inclusive_min=spec.grid.offset, shape=(z, y, x), labels=["", "", ""]),
         chunk_layout=ts.ChunkLayout(read_chunk_shape=spec.chunk, grid_origin=spec.grid.offset),
         # Its own threads: a callback waits for a shard index, which the shared ones may have to decode.
-        context=ts.Context({"data_copy_concurrency": {"limit": os.cpu_count() or 1}}),
+        context=ts.Context({"data_copy_concurrency": {"limit": _AT_ONCE}}),
     )
 
 
