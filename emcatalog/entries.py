@@ -5,14 +5,10 @@ Triples in YAML are (x, y, z), the field's usual order.
 
 from __future__ import annotations
 
-import keyword
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 from functools import cached_property
-from itertools import product
 from os import PathLike
 from typing import Annotated, Any, Final, Literal
 
@@ -51,12 +47,6 @@ def _channel_name(name: str) -> str:
     return name
 
 
-def _entry_name(name: str) -> str:
-    if not re.fullmatch(r"\w[\w\-]*", name, re.ASCII):
-        raise ValueError("an entry's name is letters, digits, _ and -")
-    return name
-
-
 Kind = Literal["image", "instances", "semantic", "mask"]
 Dtype = Literal[
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"
@@ -69,22 +59,15 @@ XyzNm = Annotated[tuple[_Length, _Length, _Length], BeforeValidator(_cube), With
 _Index = Annotated[int, Field(strict=True)]
 Xyz = tuple[_Index, _Index, _Index]
 ChannelName = Annotated[str, AfterValidator(_channel_name)]
-EntryName = Annotated[str, AfterValidator(_entry_name)]
-
-_TEMPLATE: Final = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
-
-_MOST_COMBINATIONS: Final = 1000
-"""Of the values of an entry's parameters: each is checked when a catalog is opened."""
-
-_INTAKES_OWN: Final = frozenset({"CATALOG_DIR", "metadata", "path", "name", "self", "cache", "plugin", "persist"})
-"""Names that a parameter must not take: Intake gives them a meaning (``_create_open_args`` in its catalog/local.py)."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A model that knows all its keys, and does not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ChannelModel(_Strict):
+class ChannelModel(Strict):
     """One volume of an entry, as far as it can be known without network."""
 
     url: Annotated[str, AfterValidator(_address)]
@@ -144,7 +127,7 @@ class ChannelModel(_Strict):
         return Grid((z, y, x), reverse(self.voxel_size), (oz, oy, ox))
 
 
-class VolumeArguments(_Strict):
+class VolumeArguments(Strict):
     """Arguments of an ``em_volume`` entry: what the catalog declares, and what a caller may change."""
 
     volumes: dict[ChannelName, ChannelModel] = Field(min_length=1)
@@ -207,54 +190,6 @@ class VolumeArguments(_Strict):
         return reverse(self.voxel_size) if self.resolution is None else norm_resolution(self.resolution)
 
 
-class EntryMetadata(BaseModel):
-    """What a person asks about a dataset before using it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    title: str
-    organism: str
-    tissue: str
-    modality: str
-    licence: str
-    citation: str
-    doi: str | None = None
-    homepage: str | None = None
-    sources: list[str] = Field(min_length=1)
-    """Where the declared numbers come from."""
-
-
-class ParameterModel(_Strict):
-    """A choice that fills a ``{{ name }}`` template.
-
-    Text alone: Intake makes letters of a string for a list, and keys of a mapping.
-    """
-
-    description: str
-    type: Literal["str"]
-    default: str
-    allowed: list[str] = Field(min_length=1)
-
-
-class EntryModel(_Strict):
-    """One entry of a catalog file."""
-
-    driver: Literal["em_volume", "em_catalog", "yaml_file_cat"]
-    description: str
-    args: dict[str, Any]
-    parameters: dict[str, ParameterModel] = {}
-    metadata: dict[str, Any] = {}
-
-
-class CatalogModel(_Strict):
-    """A catalog file: Intake's version 1 form, as far as emcatalog trusts it."""
-
-    sources: dict[EntryName, EntryModel]
-    metadata: dict[str, Any] = {}
-    name: str | None = None
-    description: str | None = None
-
-
 def norm_arguments(arguments: Mapping[str, Any]) -> VolumeArguments:
     """Validate the arguments of an ``em_volume`` source.
 
@@ -275,147 +210,26 @@ def norm_arguments(arguments: Mapping[str, Any]) -> VolumeArguments:
     except ValidationError as error:
         first = error.errors()[0]
         kind = CatalogError if first["loc"][:1] in (("volumes",), ("voxel_size",)) else ArgumentError
-        raise kind(_sentence(first)) from error
+        raise kind(sentence(first)) from error
     # Touching them reports a user's mistake at the call, not at the first read.
     _ = parsed.chosen, parsed.box_nm, parsed.resolution_nm
     return parsed
 
 
-def check_catalog(data: object, origin: str) -> CatalogModel:
-    """Hold a parsed catalog file against the models, for every value that its parameters allow.
+def sentence(error: Any, *models: type[BaseModel]) -> str:
+    """One of pydantic's errors as a message that begins with the key.
 
     Args:
-        data: what the YAML holds.
-        origin: the file, for messages.
-
-    Raises:
-        CatalogError: the message names file, entry and key.
+        error: of ``ValidationError.errors()``.
+        models: whose keys may have been meant where there is no such key; those of a volume are always among them.
     """
-    if not isinstance(data, Mapping):
-        held = "is empty" if data is None else f"holds {type(data).__name__} {data!r:.40}"
-        raise CatalogError(f"{origin} {held}; a catalog is a mapping with the key 'sources'")
-    try:
-        model = CatalogModel.model_validate(data)
-    except ValidationError as error:
-        raise CatalogError(f"{origin}: {_sentence(error.errors()[0])}") from error
-    if "parameters" in model.metadata:
-        raise CatalogError(f"{origin}: metadata.parameters: parameters belong to an entry")
-    if model.metadata.get("version", 1) != 1:
-        raise CatalogError(f"{origin}: metadata.version: a catalog is written in Intake's version 1")
-    for name, entry in model.sources.items():
-        _check_parameters(entry, f"{origin}: sources.{name}")
-        _check_templates(entry, f"{origin}: sources.{name}")
-        if entry.driver == "em_volume":
-            _check_volume(entry, f"{origin}: sources.{name}")
-        else:
-            _check_subcatalog(entry, f"{origin}: sources.{name}")
-    return model
-
-
-def _check_volume(entry: EntryModel, where: str) -> None:
-    for key in ("cache_dir", "offline"):
-        if key in entry.args:
-            raise CatalogError(f"{where}.args.{key}: a caller's choice, which a catalog must not make")
-    try:
-        EntryMetadata.model_validate(entry.metadata)
-    except ValidationError as error:
-        raise CatalogError(f"{where}.metadata.{_sentence(error.errors()[0])}") from error
-    for values in product(*(parameter.allowed for parameter in entry.parameters.values())):
-        chosen = dict(zip(entry.parameters, values, strict=True))
-        try:
-            norm_arguments(_render(entry.args, chosen))
-        except (ArgumentError, CatalogError) as error:
-            with_values = f" (with {chosen})" if chosen else ""
-            raise CatalogError(f"{where}.args{with_values}: {error}") from error
-
-
-def _check_subcatalog(entry: EntryModel, where: str) -> None:
-    path = entry.args.get("path")
-    if (
-        set(entry.args) != {"path"}
-        or not isinstance(path, str)
-        or not re.fullmatch(r"\{\{\s*CATALOG_DIR\s*\}\}/\w[\w\-]*\.ya?ml", path, re.ASCII)
-    ):
-        raise CatalogError(
-            f"{where}.args: a sub-catalog is a file beside this one, and nothing else is said of it:"
-            " path: '{{ CATALOG_DIR }}/x.yaml'"
-        )
-
-
-def _check_parameters(entry: EntryModel, where: str) -> None:
-    """Intake runs ``env(...)`` and ``shell(...)`` in a default, and lets a parameter stand in for names of its own."""
-    used = {name for _, text in _texts(entry.args, f"{where}.args") for name in _TEMPLATE.findall(text)}
-    for name, parameter in entry.parameters.items():
-        key = f"{where}.parameters.{name}"
-        is_word_of_jinja = keyword.iskeyword(name) or keyword.iskeyword(name.capitalize())  # true, none
-        if name in _INTAKES_OWN or name in VolumeArguments.model_fields or is_word_of_jinja:
-            raise CatalogError(f"{key}: the name has another meaning; choose one that is not an argument")
-        for text in (parameter.default, *parameter.allowed, parameter.description):
-            if "{" in text or re.search(r"(env|shell)\s*\(", text):
-                raise CatalogError(f"{key}: {text!r} is not plain text")
-        if parameter.default not in parameter.allowed:
-            raise CatalogError(f"{key}: the default {parameter.default!r} is not among the allowed")
-        if name not in used:
-            raise CatalogError(f"{key}: no template uses it, so Intake would swallow its value")
-    if math.prod(len(parameter.allowed) for parameter in entry.parameters.values()) > _MOST_COMBINATIONS:
-        raise CatalogError(f"{where}.parameters: more than {_MOST_COMBINATIONS} combinations of their values")
-
-
-def _check_templates(entry: EntryModel, where: str) -> None:
-    """Intake renders with an unsandboxed Jinja: allow plain names of parameters, and nothing that computes."""
-    for key, text in (*_texts(entry.args, f"{where}.args"), *_texts(entry.metadata, f"{where}.metadata")):
-        rest = _TEMPLATE.sub("\0", text)
-        unknown = set(_TEMPLATE.findall(text)) - set(entry.parameters) - {"CATALOG_DIR"}
-        if re.search(r"\{[{%#\0]|[\0}%#]\}", rest) or unknown:
-            raise CatalogError(
-                f"{key}: {text!r}: only {{{{ name }}}} templates are allowed, of CATALOG_DIR and the entry's parameters"
-                f" ({listing(entry.parameters)})"
-            )
-
-
-def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
-    """Every text in a value, keys of mappings among them, with the key under which it stands.
-
-    Raises:
-        CatalogError: a value of another type than JSON and dates have. A YAML set, for one, is rendered by Intake, and
-            would pass by unseen.
-    """
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            if not isinstance(name, str):
-                raise CatalogError(f"{key}: the key {name!r} is not text; quote it")
-            yield key, name
-            yield from _texts(part, f"{key}.{name}")
-    elif isinstance(value, (list, tuple)):
-        for index, part in enumerate(value):
-            yield from _texts(part, f"{key}.{index}")
-    elif value is not None and not isinstance(value, (bool, int, float, date)):
-        raise CatalogError(f"{key}: a catalog holds text, numbers, dates, lists and mappings, not {value!r:.80}")
-
-
-def _render(value: Any, chosen: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        return _TEMPLATE.sub(lambda match: chosen.get(match[1], match[0]), value)
-    if isinstance(value, Mapping):
-        return {key: _render(part, chosen) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_render(part, chosen) for part in value]
-    return value
-
-
-def _sentence(error: Any) -> str:
     *above, last = error["loc"] or ("",)
     key = ".".join(str(part) for part in (*above, last) if part != "[key]")
     match error["type"]:
         case "extra_forbidden":
-            return f"{key}: there is no such key.{suggest(str(last), _known_keys())}"
+            models = (*models, VolumeArguments, ChannelModel, StorageOptions)
+            known = {field for model in models for field in model.model_fields}
+            return f"{key}: there is no such key.{suggest(str(last), known)}"
         case "missing":
             return f"{key}: it is missing"
     return f"{key}: {error['msg'].removeprefix('Value error, ')}, not {error['input']!r:.80}"
-
-
-def _known_keys() -> set[str]:
-    models = (CatalogModel, EntryModel, ParameterModel, VolumeArguments, ChannelModel, StorageOptions)
-    return {key for model in models for key in model.model_fields}

@@ -15,8 +15,9 @@ import intake
 import pytest
 
 import emcatalog
+from emcatalog.catalog_file import EntryMetadata, check_catalog
 from emcatalog.drivers.catalog import load_yaml
-from emcatalog.entries import ChannelModel, EntryMetadata, check_catalog, norm_arguments
+from emcatalog.entries import ChannelModel, norm_arguments
 from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError
 from tests.conftest import python
 from tests.replica.server import serve

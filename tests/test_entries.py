@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from emcatalog.entries import CatalogModel, EntryMetadata, VolumeArguments, check_catalog, norm_arguments
+from emcatalog.catalog_file import CatalogModel, EntryMetadata, check_catalog
+from emcatalog.entries import VolumeArguments, norm_arguments
 from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError
 from emcatalog.geometry import NmBox
 

@@ -47,7 +47,8 @@ def catalog_schema() -> dict[str, Any]:
     """JSON Schema of a catalog file; the ``args`` and ``metadata`` of an entry are bound to what its driver checks."""
     from pydantic.json_schema import models_json_schema
 
-    from emcatalog.entries import CatalogModel, EntryMetadata, VolumeArguments
+    from emcatalog.catalog_file import CatalogModel, EntryMetadata
+    from emcatalog.entries import VolumeArguments
 
     _, found = models_json_schema([(model, "validation") for model in (CatalogModel, VolumeArguments, EntryMetadata)])
     definitions = found["$defs"]
@@ -91,8 +92,8 @@ def _check(file: Path) -> int:
     Raises:
         CatalogError: the message names file, entry and key.
     """
+    from emcatalog.catalog_file import check_catalog
     from emcatalog.drivers.catalog import load_yaml
-    from emcatalog.entries import check_catalog
 
     with file_errors(file):
         try:

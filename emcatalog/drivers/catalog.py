@@ -44,7 +44,7 @@ class CheckedCatalog(YAMLFileCatalog):  # type: ignore[misc]  # Intake has no ty
         Raises:
             CatalogError: the message names file, entry and key.
         """
-        from emcatalog.entries import check_catalog  # pydantic, only where a catalog is really read
+        from emcatalog.catalog_file import check_catalog  # pydantic, only where a catalog is really read
 
         _check_folder(self._dir)
         check_catalog(load_yaml(text, str(self.path)), str(self.path))
