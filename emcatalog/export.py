@@ -1,21 +1,25 @@
 """A box on its own: an OME-Zarr 0.5 folder that needs neither the cache nor the network.
 
-Format: https://ngff.openmicroscopy.org/0.5/#multiscale-md. Every channel is an array of the root group and an image of
-its ``multiscales``; ``xarray.open_zarr`` opens the same folder as the Dataset that ``read`` returns.
+Format: https://ngff.openmicroscopy.org/0.5/. Every channel is an image of its own, ``<channel>/``, whose one scale is
+the array ``<channel>/data`` (#multiscale-md), as in a mirror; the folder is the collection of them (#bf2raw).
+``xarray.open_datatree`` opens it, and ``xarray.open_zarr(path, group="raw")`` one of its channels.
 """
 
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Final
 
+import zarr
+
 from emcatalog.cutout import Cutout, StartProgress
 from emcatalog.dataset import lazy_arrays, to_dataset
 from emcatalog.errors import ArgumentError
-from emcatalog.geometry import NmBox
+from emcatalog.mirror.array import ARRAY
 
 OME_VERSION: Final = "0.5"
 CHUNK_SIDE: Final = 64
@@ -33,8 +37,8 @@ def export(
         ArgumentError: the path exists and is not to be overwritten, or cannot be written.
         SourceError, CacheError: what is missing cannot be fetched.
     """
-    if path.exists() and not (overwrite and path.is_dir()):
-        raise ArgumentError(f"{path} exists; choose another path, or overwrite=True for a folder")
+    if path.exists() and not (overwrite and _is_zarr(path)):
+        raise ArgumentError(f"{path} exists; choose another path, or overwrite=True where it is a Zarr folder")
     partial = _beside(path)
     try:
         cutout.fetch(progress)
@@ -57,23 +61,36 @@ def _beside(path: Path) -> Path:
         raise ArgumentError(f"{path} cannot be written: {error.strerror}; choose another path") from error
 
 
+def _is_zarr(path: Path) -> bool:
+    """Whether overwriting costs no more than a Zarr: a slip must not remove somebody's home folder."""
+    return (path / "zarr.json").is_file() or (path.is_dir() and not any(path.iterdir()))
+
+
 def _write(cutout: Cutout, folder: Path, about: Mapping[str, Any]) -> None:
-    arrays = lazy_arrays(cutout, block=(SHARD_SIDE,) * 3)
+    collection = {"version": OME_VERSION, "bioformats2raw.layout": 3}
+    root = zarr.create_group(folder, attributes={**cutout.attributes(), **about, "ome": collection})
+    root.create_group("OME", attributes={"ome": {"version": OME_VERSION, "series": list(cutout.channels)}})
+    for name, array in lazy_arrays(cutout, block=(SHARD_SIDE,) * 3).items():
+        _write_image(cutout, name, array, folder, about)
+
+
+def _write_image(cutout: Cutout, name: str, array: Any, folder: Path, about: Mapping[str, Any]) -> None:
     # Zarr wants whole chunks in a shard, so a small box gets a smaller one.
     shard = tuple(min(SHARD_SIDE, -(-side // CHUNK_SIDE) * CHUNK_SIDE) for side in cutout.box.shape)
-    encoding = {name: {"chunks": (CHUNK_SIDE,) * 3, "shards": shard} for name in arrays}
-    dataset = to_dataset(cutout, arrays, {**about, "ome": _ome(cutout)})
-    dataset.to_zarr(folder, mode="w", zarr_format=3, encoding=encoding, consolidated=False, align_chunks=True)
+    encoding: dict[str, Any] = {ARRAY: {"chunks": (CHUNK_SIDE,) * 3, "shards": shard}}
+    dataset = to_dataset(cutout, {name: array}, {**about, "ome": _image(cutout, name)}).rename({name: ARRAY})
+    with warnings.catch_warnings():
+        # Consolidated, xarray opens the folder without a warning of its own. Zarr's format has no word on it yet.
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+        dataset.to_zarr(
+            folder, group=name, mode="a", zarr_format=3, encoding=encoding, consolidated=True, align_chunks=True
+        )
 
 
-def _ome(cutout: Cutout) -> dict[str, Any]:
+def _image(cutout: Cutout, name: str) -> dict[str, Any]:
     axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
-    space: NmBox = cutout.grid.to_nm(cutout.box)
-    size = cutout.grid.voxel_size_nm
+    space, size = cutout.grid.to_nm(cutout.box), cutout.grid.voxel_size_nm
     centre = [corner + edge / 2 for corner, edge in zip(space.begin_nm, size, strict=True)]
     place = [{"type": "scale", "scale": list(size)}, {"type": "translation", "translation": centre}]
-    images = [
-        {"name": name, "axes": axes, "datasets": [{"path": name, "coordinateTransformations": place}]}
-        for name in cutout.channels
-    ]
-    return {"version": OME_VERSION, "multiscales": images}
+    scale = {"path": ARRAY, "coordinateTransformations": place}
+    return {"version": OME_VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": [scale]}]}

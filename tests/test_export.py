@@ -12,8 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 from ome_zarr_models.v05 import Image
-from ome_zarr_models.v05.image import ImageAttrs
-from zarr.errors import ContainsArrayError
+from ome_zarr_models.v05.bioformats2raw import BioFormats2RawAttrs
 
 from emcatalog.errors import ArgumentError, NotCachedError, SourceUnavailableError
 from tests.conftest import BBox, Replica, place, python, scale_and_translation, stored_box
@@ -31,14 +30,15 @@ SMALL = BOXES["smaller than a chunk"]
 PLAIN_ZARR = """
 import json, sys, zarr
 group = zarr.open_group(sys.argv[1], mode="r")
-print(json.dumps([int(group[name][:].sum()) for name in ("raw", "labels")]))
+print(json.dumps([int(group[f"{name}/data"][:].sum()) for name in ("raw", "labels")]))
 """
 
 
 def load(path: Path) -> xr.Dataset:
-    """The folder as xarray sees it."""
-    dataset: xr.Dataset = xr.open_zarr(path, consolidated=False).load()
-    return dataset
+    """The folder as xarray sees it: its channels, which stand on one grid, side by side."""
+    tree = xr.open_datatree(path, engine="zarr")
+    channels = [node.to_dataset().load().rename(data=name) for name, node in tree.children.items() if name != "OME"]
+    return xr.merge(channels, join="exact", combine_attrs="drop_conflicts")
 
 
 def without_ome(dataset: xr.Dataset) -> xr.Dataset:
@@ -66,7 +66,8 @@ class TestExport:
         path = catalog.malecns(bbox=SMALL).export(tmp_path / "box.zarr")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert set(xr.open_zarr(path)) == {"raw", "labels"}
+            assert list(xr.open_zarr(path, group="raw")) == ["data"]
+            assert set(xr.open_datatree(path, engine="zarr").children) == {"raw", "labels", "OME"}
 
     @pytest.mark.parametrize(("resolution", "size"), [(None, 8.0), (16, 16.0)])
     def test_its_images_are_ome_zarr(
@@ -74,31 +75,22 @@ class TestExport:
     ) -> None:
         bbox = place(8, 72, 4, 40, 0, 20)
         path = catalog.malecns(bbox=bbox, resolution=resolution).export(tmp_path / "box.zarr")
-        group = zarr.open_group(path, mode="r")
-        attributes = ImageAttrs.model_validate(group.attrs["ome"])
-        assert [multiscale.name for multiscale in attributes.multiscales] == ["raw", "labels"]
-        for multiscale in attributes.multiscales:
+        corner = [edge * 8 for edge in (bbox[4], bbox[2], bbox[0])]
+        for name in ("raw", "labels"):
+            image = Image.from_zarr(zarr.open_group(path / name, mode="r"))
+            (multiscale,) = image.ome_attributes.multiscales
+            assert multiscale.name == name
             assert [(axis.name, axis.type, axis.unit) for axis in multiscale.axes] == [
                 (axis, "space", "nanometer") for axis in "zyx"
             ]
-            (level,) = multiscale.datasets
-            metadata: Any = group[level.path].metadata
-            assert metadata.dimension_names == ("z", "y", "x")
-            corner = [edge * 8 for edge in (bbox[4], bbox[2], bbox[0])]
             assert scale_and_translation(multiscale) == ([size] * 3, [edge + size / 2 for edge in corner])
+            metadata: Any = zarr.open_array(path / name / multiscale.datasets[0].path, mode="r").metadata
+            assert metadata.dimension_names == ("z", "y", "x")
 
-    def test_an_image_is_ome_zarr(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
-        path = catalog.malecns(bbox=BOXES["unaligned"], channels=["raw"]).export(tmp_path / "box.zarr")
-        assert Image.from_zarr(zarr.open_group(path, mode="r")).ome_attributes.multiscales[0].name == "raw"
-
-    @pytest.mark.xfail(
-        strict=True,
-        raises=ContainsArrayError,
-        reason="OME-Zarr keeps the name `labels` for a group; here it is an array, so that xarray opens one Dataset",
-    )
-    def test_an_image_with_labels_is_ome_zarr(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
-        path = catalog.malecns(bbox=BOXES["unaligned"]).export(tmp_path / "box.zarr")
-        Image.from_zarr(zarr.open_group(path, mode="r"))
+    def test_the_folder_is_a_collection_of_images(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
+        root = zarr.open_group(catalog.malecns(bbox=SMALL).export(tmp_path / "box.zarr"), mode="r")
+        BioFormats2RawAttrs.model_validate(root.attrs["ome"])
+        assert dict(root["OME"].attrs)["ome"] == {"version": "0.5", "series": ["raw", "labels"]}
 
     def test_it_stands_alone(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
         source = catalog.malecns(bbox=BOXES["unaligned"])
