@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from emcatalog.errors import CatalogError, listing, suggest
 
@@ -34,6 +34,13 @@ class StorageOptions(BaseModel):
     """Another S3 implementation than Amazon's; default ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``."""
     region: str | None = None
     """AWS region, where the server asks for it."""
+
+    @model_validator(mode="after")
+    def _no_credentials_for_strangers(self) -> StorageOptions:
+        """A catalog must not choose whom the user's credentials are shown to."""
+        if self.endpoint_url and not self.anonymous:
+            raise ValueError("an endpoint_url is read anonymously; for credentials there, set AWS_ENDPOINT_URL instead")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from emcatalog.catalog_file import CatalogModel, EntryMetadata, check_catalog
 from emcatalog.entries import VolumeArguments, norm_arguments
 from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError
 from emcatalog.geometry import NmBox
+from emcatalog.locations import StorageOptions
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -350,3 +351,9 @@ def test_json_schema_takes_a_number_for_a_cube() -> None:
     jsonschema.validate(arguments(voxel_size=[8, 8, 40]), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(arguments(voxel_size=[8, 8]), schema)
+
+
+def test_a_catalog_does_not_choose_who_sees_credentials() -> None:
+    with pytest.raises(ValueError, match="AWS_ENDPOINT_URL"):
+        StorageOptions(anonymous=False, endpoint_url="https://stranger.example")
+    assert StorageOptions(endpoint_url="https://minio.example").anonymous
