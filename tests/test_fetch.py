@@ -33,7 +33,7 @@ from tests.replica.wire import Answer, Call, Handler, Record, Server, running
 CHUNK_XYZ = (64, 32, 16)
 CHUNKS = 16
 IN_SHARD = 4
-"""Chunks of the row in one shard of the mirror, whose edges are 256 voxels."""
+"""Chunks of the row in one shard of the mirror, whose edges are 256 voxels (128 for 64-bit labels)."""
 VOXELS = "/row/8_8_8/*"
 """Requests for voxels, and for the shard indexes that lead to them."""
 CHUNK_BYTES = 64 * 32 * 16
