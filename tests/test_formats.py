@@ -243,9 +243,9 @@ class TestConformance:
     @each_encoding
     def test_many_chunks_are_asked_for_at_once(self, build: Builder, encoding: str, dtype: str) -> None:
         source = build(encoding, dtype, None)
-        with serve(source.scale.folder, latency_s=0.02) as server:
+        with serve(source.scale.folder, latency_s=0.1) as server:
             cut(server.url, dtype).fetch()
-        assert server.peak > CHUNKS // 2
+        assert server.peak > 4  # one at a time, or one for each core, would not do
 
     @each_sharding
     def test_sparse_volume(self, build: Builder, sharding: Mapping[str, Any] | None) -> None:
