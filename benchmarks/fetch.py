@@ -17,7 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Measurement, Summary, data_folder, medians, replica, report, run_case, table, timed
+from benchmarks.harness import (
+    Measurement,
+    Summary,
+    data_folder,
+    medians,
+    replica,
+    report,
+    run_case,
+    table,
+    timed,
+    timed_again,
+)
 from tests.replica.server import ServerProcess, serve_process
 
 MODULE = "benchmarks.fetch"
@@ -37,6 +48,7 @@ def source(server: str, work: Path, **arguments: Any) -> Any:
     import os
 
     import intake
+    import tqdm.auto  # noqa: F401  # imports are not timed, of no peer
 
     import emcatalog
     import emcatalog.cutout
@@ -59,8 +71,7 @@ def case_fetch(server: str, side: int, work: Path, facts: dict[str, Any]) -> Non
 def case_read(server: str, side: int, work: Path, facts: dict[str, Any]) -> None:
     """emcatalog, warm: the box from the mirror into memory."""
     entry = source(server, work, bbox=bbox(side))
-    with timed(facts):
-        dataset = entry.read()
+    dataset = timed_again(facts, entry.read)
     facts.update(nbytes=dataset.nbytes)
 
 
@@ -95,9 +106,11 @@ def case_recipe_read(server: str, side: int, work: Path, facts: dict[str, Any]) 
     """The recipe, warm: its HDF5 file into memory."""
     import h5py
 
-    with timed(facts), h5py.File(work / "box.h5", "r") as file:
-        raw, labels = file["raw"][:], file["labels"][:]
-    facts.update(nbytes=raw.nbytes + labels.nbytes, server=server, side=side)
+    def read() -> list[Any]:
+        with h5py.File(work / "box.h5", "r") as file:
+            return [file["raw"][:], file["labels"][:]]
+
+    facts.update(nbytes=sum(array.nbytes for array in timed_again(facts, read)), server=server, side=side)
 
 
 def case_tensorstore(server: str, side: int, work: Path, facts: dict[str, Any]) -> None:

@@ -125,7 +125,8 @@ class Cutout:
         """
         self.check_memory()
         self.fetch(progress)
-        return {name: self._mirror(name).read(channel.box(self.box)) for name, channel in self.channels.items()}
+        readings = {name: self._mirror(name).read(channel.box(self.box)) for name, channel in self.channels.items()}
+        return {name: reading.result() for name, reading in readings.items()}
 
     def check_memory(self) -> None:
         """Refuse a result that would not fit.

@@ -42,7 +42,7 @@ _FAILURES: Final[tuple[tuple[str, type[SourceError], str], ...]] = (
         "the server cannot be reached or keeps failing; what was fetched is kept, so ask again later",
     ),
     (
-        r"^NOT_FOUND|HTTP code (404|410)|^Invalid .*bucket name",
+        r"^NOT_FOUND|HTTP code (404|410)|Invalid \w+ bucket name",
         SourceMissingError,
         "there is nothing at this address; check it, or EMCATALOG_MIRRORS",
     ),

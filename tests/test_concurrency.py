@@ -1,11 +1,14 @@
-"""Several processes and threads fill one mirror at once: each gets the right voxels, and no chunk is lost."""
+"""Several processes at one mirror, at once or one after another that was killed: no chunk is lost, no read is wrong."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import resource
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,17 +19,26 @@ import numpy as np
 import pytest
 
 from emcatalog.cutout import Cutout
+from emcatalog.mirror.cache import Cache
+from emcatalog.mirror.inventory import list_mirrors
+from emcatalog.settings import load_settings
 from tests.conftest import cut
 from tests.replica.stored import Array
+from tests.replica.wire import Answer, Call, Handler
 from tests.test_fetch import (
     ALL,
     CHUNKS,
+    IDS,
     IN_SHARD,
     SHARDINGS,
+    VOXELS,
     Row,
+    assert_completes,
     assert_mirror,
+    fetch_and_say,
     hear,
     kept,
+    path_of,
     row_bbox,
     row_of_chunks,
     say,
@@ -41,11 +53,18 @@ OVERLAPPING: Sequence[Span] = ((0, 7), (3, 10), (5, 13), (6, 16))
 """Boxes that begin and end inside shards."""
 
 
-@pytest.fixture(params=SHARDINGS, ids=["unsharded", "sharded"])
+@pytest.fixture(params=SHARDINGS, ids=IDS)
 def row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
     """The row of chunks; each answer takes a while, so that everybody is at work at the same time."""
     with row_of_chunks(tmp_path, sharding=request.param) as made:
         made.server.latency_s = 0.02
+        yield made
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Row]:
+    """The row of chunks, each in a file."""
+    with row_of_chunks(tmp_path) as made:
         yield made
 
 
@@ -146,3 +165,123 @@ class TestThreads:
             failed = [future.exception() is not None for future in futures]
             assert failed == [False, False, True, False]
             assert kept(row) >= ALL - {8, 9, 10, 11}
+
+
+# --- processes that end early
+
+
+def hold_up_from(row: Row, chunk: int) -> None:
+    """Let requests for this chunk and those after it be repeated without end."""
+    for late in range(chunk, CHUNKS):
+        row.server.fail(path_of(late), 503)
+
+
+class Tripwire:
+    """Tells when so many requests were answered."""
+
+    def __init__(self, inner: Handler, count: int) -> None:
+        self._inner = inner
+        self._left = count
+        self.reached = threading.Event()
+
+    def __call__(self, call: Call) -> Answer:
+        self._left -= 1
+        if self._left == 0:
+            self.reached.set()
+        return self._inner(call)
+
+
+class TestKilled:
+    """SIGKILL in the middle of a fetch, then the same fetch again."""
+
+    @pytest.mark.parametrize("shards", [0, 1, 3])
+    def test_after_some_shards(self, files: Row, shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EMCATALOG_RETRIES", "32")
+        hold_up_from(files, shards * IN_SHARD)
+        with start_python(fetch_and_say, files.url) as process:
+            assert hear(process) == {"missing": CHUNKS}
+            for _ in range(shards):
+                assert hear(process) == {"arrived": IN_SHARD}
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        assert_mirror(files, has=set(range(shards * IN_SHARD)))
+        files.server.heal()
+        assert_completes(files)
+
+    @pytest.mark.parametrize("sharding", SHARDINGS, ids=IDS)
+    @pytest.mark.parametrize("answers", [1, 7, 14])
+    def test_after_some_answers(self, tmp_path: Path, answers: int, sharding: dict[str, object] | None) -> None:
+        wires: list[Tripwire] = []
+
+        def wrap(handler: Handler) -> Handler:
+            wires.append(Tripwire(handler, answers))
+            return wires[0]
+
+        with row_of_chunks(tmp_path, sharding=sharding, wrap=wrap) as row:
+            row.server.hang("*", seconds=60, skip=answers)
+            with start_python(fetch_and_say, row.url) as process:
+                wires[0].reached.wait()
+                process.kill()
+            row.server.heal()
+            there = kept(row)
+            assert there < ALL
+            assert_mirror(row, has=there)
+            assert_completes(row)
+
+    def test_while_a_shard_is_written(self, files: Row, tmp_path: Path) -> None:
+        files.cut(0, 4).fetch()
+        with start_python(die_while_writing, files.url) as process:
+            process.communicate()
+        assert process.returncode == -signal.SIGXFSZ
+        partial = [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name.endswith("__lock")]
+        assert partial, "the process did not die in the middle of a shard"
+        mirrors = list_mirrors(Cache.at(load_settings()))
+        assert [len(mirror.shards) for mirror in mirrors] == [1]
+        assert_mirror(files, has={0, 1, 2, 3})
+        assert_completes(files)
+
+
+WRITTEN_BEFORE_IT_DIES = 20_000
+"""Bytes of a file: more than a mirror's metadata, less than a shard of noise."""
+
+
+def die_while_writing(url: str) -> None:
+    """Fetch until the system kills this process in the middle of a write (in a process of its own).
+
+    Python ignores SIGXFSZ. With the default action it is as sudden as SIGKILL, and it strikes at a known place.
+    """
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN_BEFORE_IT_DIES, WRITTEN_BEFORE_IT_DIES))
+    fetch_and_say(url)
+
+
+class TestInterrupted:
+    """Ctrl-C."""
+
+    def test_while_the_server_says_nothing(self, files: Row) -> None:
+        files.server.hang(VOXELS, seconds=60)
+        with start_python(fetch_and_say, files.url) as process:
+            assert hear(process) == {"missing": CHUNKS}
+            process.send_signal(signal.SIGINT)
+            assert hear(process) == {"interrupted": True}
+        assert process.returncode == 0
+        assert files.asked() == set()  # still unanswered: it did not wait for them, neither then nor at its end
+        assert_mirror(files, has=set())
+        files.server.heal()
+        assert_completes(files)
+
+    @pytest.mark.parametrize("shards", [1, 3])
+    def test_while_requests_are_repeated(self, files: Row, shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EMCATALOG_RETRIES", "32")
+        hold_up_from(files, shards * IN_SHARD)
+        with start_python(fetch_and_say, files.url) as process:
+            assert hear(process) == {"missing": CHUNKS}
+            for _ in range(shards):
+                assert hear(process) == {"arrived": IN_SHARD}
+            process.send_signal(signal.SIGINT)
+            assert hear(process) == {"interrupted": True}
+        assert process.returncode == 0
+        assert_mirror(files, has=set(range(shards * IN_SHARD)))
+        files.server.heal()
+        assert_completes(files)

@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,17 +32,16 @@ from emcatalog.errors import (
     SourceMissingError,
     SourceUnavailableError,
 )
-from emcatalog.fetch import Progress
 from emcatalog.locations import parse_location
 from emcatalog.mirror.cache import Cache
 from emcatalog.mirror.inventory import list_mirrors
 from emcatalog.settings import load_settings
 from tests.conftest import cut
-from tests.replica.wire import Answer, Call, Handler
 from tests.test_fetch import (
     ALL,
     CHUNK_BYTES,
     CHUNKS,
+    IDS,
     IN_SHARD,
     SHARDINGS,
     VOXELS,
@@ -52,13 +49,12 @@ from tests.test_fetch import (
     assert_clear,
     assert_completes,
     assert_mirror,
-    hear,
+    fetch_and_say,
     kept,
+    last_words,
     path_of,
-    row_bbox,
     row_of_chunks,
     row_voxels,
-    say,
     start_python,
 )
 
@@ -67,7 +63,6 @@ BAD = 9
 """The chunk that fails; its shard holds 8 to 11."""
 BEFORE = set(range(8))
 """Chunks of the shards before that one."""
-IDS = ["unsharded", "sharded"]
 NOWHERE = "http://127.0.0.1:9"
 """Nobody listens on the discard port of this machine."""
 
@@ -499,142 +494,6 @@ class TestCacheFolder:
         assert files.cut(cache_dir=str(tmp_path / "shared")).plan().missing == 0
 
 
-# --- processes that end early
-
-
-def fetch_and_say(url: str) -> None:
-    """Fetch the row and say what becomes of it, step by step (in a process of its own)."""
-    try:
-        report = cut(url, "uint8", bbox=row_bbox(0, CHUNKS)).fetch(_say_progress)
-        say(fetched=report.fetched)
-    except EmcatalogError as error:
-        say(kinds=[kind.__name__ for kind in type(error).__mro__], message=str(error))
-    except KeyboardInterrupt:
-        say(interrupted=True)
-
-
-def _say_progress(chunks: int, _: int) -> Progress:
-    say(missing=chunks)
-    return lambda arrived, _: say(arrived=arrived)
-
-
-def hold_up_from(row: Row, chunk: int) -> None:
-    """Let requests for this chunk and those after it be repeated without end."""
-    for late in range(chunk, CHUNKS):
-        row.server.fail(path_of(late), 503)
-
-
-class Tripwire:
-    """Tells when so many requests were answered."""
-
-    def __init__(self, inner: Handler, count: int) -> None:
-        self._inner = inner
-        self._left = count
-        self.reached = threading.Event()
-
-    def __call__(self, call: Call) -> Answer:
-        self._left -= 1
-        if self._left == 0:
-            self.reached.set()
-        return self._inner(call)
-
-
-class TestKilled:
-    """SIGKILL in the middle of a fetch, then the same fetch again."""
-
-    @pytest.mark.parametrize("shards", [0, 1, 3])
-    def test_after_some_shards(self, files: Row, shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("EMCATALOG_RETRIES", "32")
-        hold_up_from(files, shards * IN_SHARD)
-        with start_python(fetch_and_say, files.url) as process:
-            assert hear(process) == {"missing": CHUNKS}
-            for _ in range(shards):
-                assert hear(process) == {"arrived": IN_SHARD}
-            process.kill()
-        assert process.returncode == -signal.SIGKILL
-        assert_mirror(files, has=set(range(shards * IN_SHARD)))
-        files.server.heal()
-        assert_completes(files)
-
-    @pytest.mark.parametrize("sharding", SHARDINGS, ids=IDS)
-    @pytest.mark.parametrize("answers", [1, 7, 14])
-    def test_after_some_answers(self, tmp_path: Path, answers: int, sharding: dict[str, object] | None) -> None:
-        wires: list[Tripwire] = []
-
-        def wrap(handler: Handler) -> Handler:
-            wires.append(Tripwire(handler, answers))
-            return wires[0]
-
-        with row_of_chunks(tmp_path, sharding=sharding, wrap=wrap) as row:
-            row.server.hang("*", seconds=60, skip=answers)
-            with start_python(fetch_and_say, row.url) as process:
-                wires[0].reached.wait()
-                process.kill()
-            row.server.heal()
-            there = kept(row)
-            assert there < ALL
-            assert_mirror(row, has=there)
-            assert_completes(row)
-
-    def test_while_a_shard_is_written(self, files: Row, tmp_path: Path) -> None:
-        files.cut(0, 4).fetch()
-        with start_python(die_while_writing, files.url) as process:
-            process.communicate()
-        assert process.returncode == -signal.SIGXFSZ
-        partial = [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name.endswith("__lock")]
-        assert partial, "the process did not die in the middle of a shard"
-        mirrors = list_mirrors(Cache.at(load_settings()))
-        assert [len(mirror.shards) for mirror in mirrors] == [1]
-        assert_mirror(files, has={0, 1, 2, 3})
-        assert_completes(files)
-
-
-WRITTEN_BEFORE_IT_DIES = 20_000
-"""Bytes of a file: more than a mirror's metadata, less than a shard of noise."""
-
-
-def die_while_writing(url: str) -> None:
-    """Fetch until the system kills this process in the middle of a write (in a process of its own).
-
-    Python ignores SIGXFSZ. With the default action it is as sudden as SIGKILL, and it strikes at a known place.
-    """
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN_BEFORE_IT_DIES, WRITTEN_BEFORE_IT_DIES))
-    fetch_and_say(url)
-
-
-class TestInterrupted:
-    """Ctrl-C."""
-
-    def test_while_the_server_says_nothing(self, files: Row) -> None:
-        files.server.hang(VOXELS, seconds=60)
-        with start_python(fetch_and_say, files.url) as process:
-            assert hear(process) == {"missing": CHUNKS}
-            process.send_signal(signal.SIGINT)
-            assert hear(process) == {"interrupted": True}
-        assert process.returncode == 0
-        assert files.asked() == set()  # still unanswered: it did not wait for them, neither then nor at its end
-        assert_mirror(files, has=set())
-        files.server.heal()
-        assert_completes(files)
-
-    @pytest.mark.parametrize("shards", [1, 3])
-    def test_while_requests_are_repeated(self, files: Row, shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("EMCATALOG_RETRIES", "32")
-        hold_up_from(files, shards * IN_SHARD)
-        with start_python(fetch_and_say, files.url) as process:
-            assert hear(process) == {"missing": CHUNKS}
-            for _ in range(shards):
-                assert hear(process) == {"arrived": IN_SHARD}
-            process.send_signal(signal.SIGINT)
-            assert hear(process) == {"interrupted": True}
-        assert process.returncode == 0
-        assert_mirror(files, has=set(range(shards * IN_SHARD)))
-        files.server.heal()
-        assert_completes(files)
-
-
 # --- no room
 
 
@@ -642,14 +501,6 @@ def fetch_with_small_files(url: str, most: str) -> None:
     """Fetch with a limit on the size of a file, as a quota sets one (in a process of its own)."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
     fetch_and_say(url)
-
-
-def last_words(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The last line that a process says."""
-    output, complaints = process.communicate()
-    assert output, complaints
-    answer: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return answer
 
 
 class TestDiskFull:
@@ -844,7 +695,7 @@ def test_what_went_away_after_it_was_found_is_not_zeros(files: Row, tmp_path: Pa
     assert mirror.gaps(box) == []
     next((tmp_path / "cache").rglob("c/0/0/2")).unlink()
     with pytest.raises(NotCachedError) as caught:
-        mirror.read(box)
+        mirror.read(box).result()
     assert_clear(caught.value, OSError, str(tmp_path / "cache"), "was never fetched")
 
 

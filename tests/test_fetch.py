@@ -20,7 +20,7 @@ import pytest
 
 from emcatalog.cutout import Cutout
 from emcatalog.errors import EmcatalogError, NotCachedError
-from emcatalog.fetch import IN_FLIGHT_BYTES
+from emcatalog.fetch import IN_FLIGHT_BYTES, Progress
 from emcatalog.mirror.cache import Cache
 from emcatalog.mirror.inventory import list_mirrors, verify
 from emcatalog.settings import load_settings
@@ -39,6 +39,8 @@ VOXELS = "/row/8_8_8/*"
 CHUNK_BYTES = 64 * 32 * 16
 ALL = frozenset(range(CHUNKS))
 SHARDINGS: Sequence[Mapping[str, Any] | None] = (None, {})
+IDS = ("unsharded", "sharded")
+"""Of the two shardings."""
 
 
 # --- a volume that shows what was fetched
@@ -96,8 +98,8 @@ def row_voxels(encoding: str = "raw") -> Array:
     image: Array = 110 + 60 * np.sin(x / 9 + 1) * np.cos(y / 7) + 20 * np.sin(z / 5) + noise
     if encoding not in LABEL_ENCODINGS:
         return image.astype(np.uint8)
-    cells = x // 7 * 31 + y // 5 * 17 + z // 3
-    return (cells % 50 + 1).astype(np.uint64) * np.uint64(2**40 + 1)
+    cells: Array = (x // 7 * 31 + y // 5 * 17 + z // 3) % 50 + 1
+    return cells.astype(np.uint64) * np.uint64(2**40 + 1)
 
 
 @contextmanager
@@ -180,11 +182,11 @@ def assert_clear(error: BaseException, standard: type[BaseException], *words: st
 # --- what is done in another process
 
 
-def start_python(function: Callable[..., None], *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start_python(function: Callable[..., None], *arguments: str) -> subprocess.Popen[str]:
     """Call a function of a test module in a Python process of its own, with this one's environment."""
     call = f"import sys, {function.__module__} as tests; tests.{function.__name__}(*sys.argv[1:])"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", call, *arguments], cwd=REPOSITORY, text=True, **pipes, **options)
+    command, pipe = [sys.executable, "-c", call, *arguments], subprocess.PIPE
+    return subprocess.Popen(command, cwd=REPOSITORY, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def say(**what: object) -> None:
@@ -203,10 +205,34 @@ def hear(process: subprocess.Popen[str]) -> dict[str, Any]:
     return answer
 
 
+def last_words(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The last line that a process says."""
+    output, complaints = process.communicate()
+    assert output, complaints
+    answer: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return answer
+
+
+def fetch_and_say(url: str) -> None:
+    """Fetch the row and say what becomes of it, step by step (in a process of its own)."""
+    try:
+        report = cut(url, "uint8", bbox=row_bbox(0, CHUNKS)).fetch(_say_progress)
+        say(fetched=report.fetched)
+    except EmcatalogError as error:
+        say(kinds=[kind.__name__ for kind in type(error).__mro__], message=str(error))
+    except KeyboardInterrupt:
+        say(interrupted=True)
+
+
+def _say_progress(chunks: int, _: int) -> Progress:
+    say(missing=chunks)
+    return lambda arrived, _: say(arrived=arrived)
+
+
 # --- the tests
 
 
-@pytest.fixture(params=SHARDINGS, ids=["unsharded", "sharded"])
+@pytest.fixture(params=SHARDINGS, ids=IDS)
 def row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
     """The row of chunks, in files and in shards."""
     with row_of_chunks(tmp_path, sharding=request.param) as made:
@@ -337,7 +363,7 @@ class TestAbsent:
 
     MISSING = (5, 6, 11)
 
-    @pytest.fixture(params=SHARDINGS, ids=["unsharded", "sharded"])
+    @pytest.fixture(params=SHARDINGS, ids=IDS)
     def sparse(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
         """Chunks 5, 6 and 11 are not there; chunk 8 is, and holds zeros."""
         voxels = row_voxels()

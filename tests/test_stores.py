@@ -140,6 +140,12 @@ class TestErrors:
             make_store(server.url, ANONYMOUS, 1).open().read("object").result()
         assert server.count() == 2
 
+    @pytest.mark.parametrize("url", ["gs://Not_A_Bucket!/row", "s3://Not_A_Bucket!/row"])
+    def test_names_that_no_bucket_can_have(self, url: str) -> None:
+        with pytest.raises(SourceMissingError) as caught, source_errors(url):
+            make_store(url, WITH_CREDENTIALS, 0).open()
+        assert_clear(caught.value, FileNotFoundError, url, "nothing at this address; check it")
+
     def test_ranges_ignored(self, server: Server) -> None:
         server.without_ranges = True
         with pytest.raises(SourceUnavailableError, match="does not serve parts of files"), source_errors("the object"):
@@ -204,7 +210,6 @@ class TestS3:
             ("s3://private-bucket/row", SourceDeniedError, PermissionError, "anonymous: false"),
             ("s3://open-bucket/none", SourceMissingError, FileNotFoundError, "check the address"),
             ("s3://no-such-bucket/row", SourceMissingError, FileNotFoundError, "check the address"),
-            ("s3://Not_A_Bucket!/row", SourceMissingError, FileNotFoundError, "check it"),
         ],
     )
     def test_refused(self, url: str, kind: type[SourceError], standard: type[OSError], meaning: str) -> None:

@@ -69,6 +69,29 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Voxels on their way from the mirror into memory."""
+
+    voxels: NDArray[Any]
+    """(z, y, x); not to be looked at before ``result``."""
+    copy: ts.WriteFutures
+    """Done when they are there."""
+    path: str
+    """For messages."""
+
+    def result(self) -> NDArray[Any]:
+        """The voxels, (z, y, x).
+
+        Raises:
+            NotCachedError: a part of the box was never fetched.
+            CacheCorruptError: a chunk that fails its checksum.
+        """
+        with cache_errors(self.path):
+            self.copy.result()
+        return self.voxels
+
+
+@dataclass(frozen=True, slots=True)
 class MirrorArray:
     """An open mirror of one source array. Boxes are in the source's voxels."""
 
@@ -111,16 +134,12 @@ class MirrorArray:
             gaps = [self._gap(shard, nothing=s.not_stored) for shard, s in partial.items() if not s.fully_stored]
         return [gap for gap in gaps if gap.units]
 
-    def read(self, box: Box) -> NDArray[Any]:
-        """The voxels of a box of source voxels, (z, y, x), from the mirror alone.
-
-        Raises:
-            NotCachedError: a part of it was never fetched.
-            CacheCorruptError: a chunk that fails its checksum.
-        """
-        with cache_errors(self.path):
-            voxels: NDArray[Any] = self.store[self.index(box).slices].read().result()
-        return voxels
+    def read(self, box: Box) -> Reading:
+        """Begin to read a box of source voxels from the mirror alone; ``result()`` of it gives the voxels."""
+        # NumPy asks for huge pages where TensorStore's own allocation does not: to touch a gigabyte for the first time
+        # takes longer than to decode it (benchmarks/fetch.py, "read").
+        voxels = np.empty(box.shape, self.spec.dtype)
+        return Reading(voxels, ts.array(voxels).write(self.store[self.index(box).slices]), self.path)
 
     def _aligned(self, box: Box) -> Box:
         everything = Box((0, 0, 0), self.spec.grid.shape)
