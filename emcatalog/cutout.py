@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ from emcatalog.settings import Settings, load_settings
 
 StartProgress = Callable[[int, int], Progress]
 """Called once with the chunks and the decoded bytes that are to come; what it returns is called as they arrive."""
+
+
+MOST_CHUNKS: Final = 4_000_000
+"""Of one channel in one fetch: what is missing is listed in memory. About 10,000 voxels cubed in chunks of 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,12 @@ class Cutout:
         """Fill the mirror with what the box lacks.
 
         Raises:
+            TooLargeError: a box of so many chunks that they cannot be listed.
             NotCachedError: offline, and something is missing.
             SourceError: the source failed, after its retries.
             CacheError: the mirror cannot be written.
         """
-        gaps = {name: self._mirror(name).gaps(channel.box(self.box)) for name, channel in self.channels.items()}
+        gaps = {name: self._gaps(self._mirror(name), channel.box(self.box)) for name, channel in self.channels.items()}
         if any(gaps.values()) and self.settings.offline:
             raise NotCachedError(f"offline, and {self._lacking(gaps)}; fetch() the box while there is a network")
         tasks = {name: self._task(name, gaps[name]) for name in self.channels}
@@ -189,14 +194,23 @@ class Cutout:
         box, offset = channel.box(self.box), channel.spec.grid.offset
         mirror = self._open.cache.array(channel.model.location, channel.spec, create=False)
         if mirror is None:
-            index = box.translate(zyx([-side for side in offset])).grow_to(channel.spec.chunk)
-            units = missing = list(index.split(channel.spec.chunk))
+            index = box.translate(zyx([-side for side in offset]))
+            wanted = missing = index.cells(channel.spec.chunk)
+            voxels = index.grow_to(channel.spec.chunk).voxels
         else:
-            units, missing = mirror.units(box), [unit for gap in mirror.gaps(box) for unit in gap.units]
-        ratio = TYPICAL_RATIO.get(channel.spec.encoding, 1.0)
-        download = ratio * sum(unit.voxels for unit in missing) * channel.dtype.itemsize
-        nbytes = self.box.voxels * channel.dtype.itemsize
-        return ChannelPlan(len(units), len(units) - len(missing), nbytes, int(download))
+            units = [unit for gap in self._gaps(mirror, box) for unit in gap.units]
+            wanted, missing, voxels = mirror.count(box), len(units), sum(unit.voxels for unit in units)
+        download = TYPICAL_RATIO.get(channel.spec.encoding, 1.0) * voxels * channel.dtype.itemsize
+        return ChannelPlan(wanted, wanted - missing, self.box.voxels * channel.dtype.itemsize, int(download))
+
+    def _gaps(self, mirror: MirrorArray, box: Box) -> list[Gap]:
+        wanted = mirror.count(box)
+        if wanted > MOST_CHUNKS:
+            raise TooLargeError(
+                f"a box of {format_xyz(self.box.shape)} voxels (x, y, z) touches {wanted:,} chunks of {mirror.source};"
+                f" fetch at most {MOST_CHUNKS:,} at once: take the box in parts, or a coarser resolution"
+            )
+        return mirror.gaps(box)
 
     def _mirror(self, name: str) -> MirrorArray:
         return self._open.mirror(name, self.channels[name])
@@ -204,14 +218,14 @@ class Cutout:
     def _task(self, name: str, gaps: list[Gap]) -> Task:
         channel, mirror = self.channels[name], self._mirror(name)
         volume = self._open.volume(name, channel) if gaps else None
-        return Task(mirror, volume, gaps, wanted=len(mirror.units(channel.box(self.box))))
+        return Task(mirror, volume, gaps, wanted=mirror.count(channel.box(self.box)))
 
     def _lacking(self, gaps: Mapping[str, list[Gap]]) -> str:
         parts = []
         for name in self.channels:
             mirror, units = self._mirror(name), [unit for gap in gaps[name] for unit in gap.units]
             if units:
-                wanted = len(mirror.units(self.channels[name].box(self.box)))
+                wanted = mirror.count(self.channels[name].box(self.box))
                 parts.append(
                     f"{name} lacks {len(units)} of {wanted} chunks (the first at {mirror.source_box(units[0])})"
                 )

@@ -24,7 +24,7 @@ from emcatalog.memory import release_free_memory
 from emcatalog.mirror.array import Gap, MirrorArray, cache_errors
 from emcatalog.stores import is_absent, source_errors
 
-IN_FLIGHT_BYTES: Final = 128 << 20
+IN_FLIGHT_BYTES: Final = 192 << 20
 """Decoded bytes of the shards that are read and written at one time."""
 
 TRIM_BYTES: Final = 512 << 20
@@ -159,26 +159,25 @@ class _ShardFetch:
     gap: Gap
     transaction: ts.Transaction = field(init=False)
     copies: list[tuple[Box, ts.WriteFutures]] = field(init=False)
+    nbytes: int = field(init=False)
     commit: ts.Future[Any] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.nbytes = sum(self.task.nbytes(unit) for unit in self.gap.units)
 
     @property
     def volume(self) -> Volume:
         assert self.task.volume is not None, "a gap without a source to fill it from"
         return self.task.volume
 
-    @property
-    def nbytes(self) -> int:
-        return sum(self.task.nbytes(unit) for unit in self.gap.units)
-
     def start(self) -> None:
         self.transaction = ts.Transaction()
         target = self.task.mirror.store.with_transaction(self.transaction)
+        source = self._in_mirror(self.volume.strict)
         # One batch for the shard: chunks that lie side by side in the source's file become one request.
         batch = ts.Batch()
-        self.copies = [
-            (unit, target[unit.slices].write(self._source(unit, self.volume.strict), batch=batch))
-            for unit in self.gap.units
-        ]
+        indexed = [(unit, unit.slices) for unit in self.gap.units]
+        self.copies = [(unit, target[index].write(source[index], batch=batch)) for unit, index in indexed]
         batch.submit()
 
     def arrived(self) -> bool:
@@ -261,10 +260,11 @@ class _ShardFetch:
         if self.task.mirror.layout.unit == self.volume.spec.chunk:
             target.write(0).result()  # the unit is one chunk of the source, and it is the absent one
         else:
-            target.write(self._source(unit, self.volume.lenient)).result()
+            target.write(self._in_mirror(self.volume.lenient)[unit.slices]).result()
 
-    def _source(self, unit: Box, store: ts.TensorStore) -> ts.TensorStore:
-        return store[self.task.mirror.source_box(unit).slices]
+    def _in_mirror(self, source: ts.TensorStore) -> ts.TensorStore:
+        """The source, in indices of the mirror."""
+        return source.translate_by[tuple(-offset for offset in self.task.mirror.spec.grid.offset)]
 
 
 def _commit_arrived(in_flight: deque[_ShardFetch]) -> None:

@@ -101,6 +101,10 @@ class Box:
         for (z0, z1), (y0, y1), (x0, x1) in product(*steps):
             yield Box((z0, y0, x0), (z1, y1, x1))
 
+    def cells(self, cell: Zyx) -> int:
+        """How many pieces ``split`` gives, without making them."""
+        return math.prod(-(-b // c) - a // c for a, b, c in zip(self.begin, self.end, cell, strict=True))
+
     def xyz(self) -> tuple[int, int, int, int, int, int]:
         """Six numbers as users write them: (x0, x1, y0, y1, z0, z1)."""
         (z0, y0, x0), (z1, y1, x1) = self.begin, self.end

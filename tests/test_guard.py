@@ -184,3 +184,11 @@ def test_in_a_control_group(tmp_path: Path, endless: Endless) -> None:
         assert server.count("*/8_8_8/*") == 0
         with start_python(read_within, str(procs), server.url, "256") as process:
             assert hear(process) == {"nbytes": 256 * SIDE * SIDE * 8}
+
+
+def test_a_box_of_too_many_chunks_is_refused_before_they_are_listed(male_cns: Server, catalog: Any) -> None:
+    whole = catalog.malecns(bbox=(0, 94088, 0, 77248, 0, 134576))
+    assert whole.plan().missing == 2 * 1471 * 1207 * 2103
+    with pytest.raises(TooLargeError, match=r"3,733,870,191 chunks.*in parts"):
+        whole.fetch()
+    assert male_cns.count("*.shard") == 0

@@ -117,9 +117,9 @@ class MirrorArray:
         """A box of mirror indices in voxels of the source."""
         return box.translate(self.spec.grid.offset)
 
-    def units(self, box: Box) -> list[Box]:
-        """Every unit (mirror indices) that a box of source voxels touches."""
-        return list(self._aligned(box).split(self.layout.unit))
+    def count(self, box: Box) -> int:
+        """How many units a box of source voxels touches."""
+        return self._aligned(box).cells(self.layout.unit)
 
     def gaps(self, box: Box) -> list[Gap]:
         """What is missing of a box of source voxels, shard by shard.
