@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError, listing, suggest
-from emcatalog.geometry import AXES, Grid, NmBox, ZyxNm, norm_bbox, norm_resolution, reverse
+from emcatalog.geometry import AXES, Grid, NmBox, ZyxNm, check_units, norm_bbox, norm_resolution, reverse
 from emcatalog.locations import Location, StorageOptions, parse_location
 
 
@@ -176,9 +176,16 @@ class VolumeArguments(Strict):
         Raises:
             ArgumentError: a box or a unit that cannot be used.
         """
+        check_units(self.units)
         if self.bbox is None:
             return None
-        return norm_bbox(self.bbox, self.units, reverse(self.voxel_size))
+        bbox, units = self.bbox, self.units
+        if isinstance(bbox, Mapping) and "units" in bbox:
+            # The entry's own box says what it is in: a caller who gives units alone would have it taken for another.
+            bbox, own = {axis: pair for axis, pair in bbox.items() if axis != "units"}, bbox["units"]
+            if own != units:
+                raise ArgumentError(f"units={units!r} without a bbox: this one is in units of {own!r}; give both")
+        return norm_bbox(bbox, units, reverse(self.voxel_size))
 
     @cached_property
     def resolution_nm(self) -> ZyxNm:

@@ -208,13 +208,22 @@ def norm_bbox(bbox: object, units: object, voxel_size_nm: ZyxNm) -> NmBox:
     Raises:
         ArgumentError: anything else, an empty or a reversed box; the message says which number.
     """
-    if units not in ("voxel", "nm"):
-        raise ArgumentError(f"units={units!r} is not a unit of a box: use 'voxel' or 'nm'")
+    check_units(units)
     pairs = {axis: _norm_pair(axis, *pair, whole=units == "voxel") for axis, pair in _pairs(bbox).items()}
     scale = voxel_size_nm if units == "voxel" else (1.0, 1.0, 1.0)
     z0, y0, x0 = (pairs[axis][0] * s for axis, s in zip(AXES, scale, strict=True))
     z1, y1, x1 = (pairs[axis][1] * s for axis, s in zip(AXES, scale, strict=True))
     return NmBox((z0, y0, x0), (z1, y1, x1))
+
+
+def check_units(units: object) -> None:
+    """Refuse what is not a unit of a box.
+
+    Raises:
+        ArgumentError: it is neither ``"voxel"`` nor ``"nm"``.
+    """
+    if units not in ("voxel", "nm"):
+        raise ArgumentError(f"units={units!r} is not a unit of a box: use 'voxel' or 'nm'")
 
 
 def norm_resolution(resolution: object) -> ZyxNm:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import emcatalog
 from emcatalog.catalog_file import CatalogModel, EntryMetadata, check_catalog
 from emcatalog.entries import VolumeArguments, norm_arguments
 from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError
@@ -357,3 +358,17 @@ def test_a_catalog_does_not_choose_who_sees_credentials() -> None:
     with pytest.raises(ValueError, match="AWS_ENDPOINT_URL"):
         StorageOptions(anonymous=False, endpoint_url="https://stranger.example")
     assert StorageOptions(endpoint_url="https://minio.example").anonymous
+
+
+class TestUnitsAlone:
+    """A caller who gives units and no box must not have the entry's own box taken for another."""
+
+    def test_of_the_entrys_own_box(self) -> None:
+        source = emcatalog.catalog.malecns
+        assert source(units="voxel").arguments.box_nm == source.arguments.box_nm
+        with pytest.raises(ArgumentError, match=r"without a bbox.*'voxel'.*give both"):
+            source(units="nm")
+
+    def test_that_there_are_not(self) -> None:
+        with pytest.raises(ArgumentError, match=r"furlong.*'voxel' or 'nm'"):
+            emcatalog.catalog.demo(units="furlong")
