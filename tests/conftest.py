@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -140,3 +141,10 @@ def catalog() -> Any:
     import emcatalog
 
     return intake.open_catalog(emcatalog.CATALOG)
+
+
+def load_export(path: Path) -> xr.Dataset:
+    """An exported folder as xarray sees it: its channels, which stand on one grid, side by side."""
+    tree = xr.open_datatree(path, engine="zarr")
+    channels = [node.to_dataset().load().rename(data=name) for name, node in tree.children.items() if name != "OME"]
+    return xr.merge(channels, join="exact", combine_attrs="drop_conflicts")

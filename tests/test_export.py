@@ -15,7 +15,7 @@ from ome_zarr_models.v05 import Image
 from ome_zarr_models.v05.bioformats2raw import BioFormats2RawAttrs
 
 from emcatalog.errors import ArgumentError, NotCachedError, SourceUnavailableError
-from tests.conftest import BBox, Replica, place, python, scale_and_translation, stored_box
+from tests.conftest import BBox, Replica, load_export, place, python, scale_and_translation, stored_box
 from tests.replica.malecns import expected_labels, expected_raw
 from tests.replica.wire import Server
 
@@ -34,13 +34,6 @@ print(json.dumps([int(group[f"{name}/data"][:].sum()) for name in ("raw", "label
 """
 
 
-def load(path: Path) -> xr.Dataset:
-    """The folder as xarray sees it: its channels, which stand on one grid, side by side."""
-    tree = xr.open_datatree(path, engine="zarr")
-    channels = [node.to_dataset().load().rename(data=name) for name, node in tree.children.items() if name != "OME"]
-    return xr.merge(channels, join="exact", combine_attrs="drop_conflicts")
-
-
 def without_ome(dataset: xr.Dataset) -> xr.Dataset:
     """What was read back, less what only an exported folder says."""
     kept = {name: value for name, value in dataset.attrs.items() if name != "ome"}
@@ -57,7 +50,7 @@ class TestExport:
         source = catalog.malecns(bbox=bbox)
         path = source.export(tmp_path / "box.zarr")
         assert path == tmp_path / "box.zarr"
-        dataset = load(path)
+        dataset = load_export(path)
         xr.testing.assert_identical(without_ome(dataset), source.read())
         np.testing.assert_array_equal(dataset["raw"], expected_raw(replica.folder, 0, stored_box(bbox)))
         np.testing.assert_array_equal(dataset["labels"], expected_labels(replica.folder, 0, stored_box(bbox)))
@@ -100,11 +93,11 @@ class TestExport:
         moved = path.rename(tmp_path / "moved.zarr")
         got = python(PLAIN_ZARR, str(moved))
         assert got == str([int(dataset[name].values.sum()) for name in ("raw", "labels")])
-        xr.testing.assert_equal(load(moved), dataset)
+        xr.testing.assert_equal(load_export(moved), dataset)
         assert male_cns.requests == []
 
     def test_what_it_says_about_itself(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
-        dataset = load(catalog.malecns(bbox=SMALL).export(tmp_path / "box.zarr"))
+        dataset = load_export(catalog.malecns(bbox=SMALL).export(tmp_path / "box.zarr"))
         assert dataset.attrs["bbox"] == list(SMALL)
         assert dataset.attrs["licence"] == "CC BY 4.0"
         assert dataset["labels"].attrs["source"] == "precomputed://gs://flyem-male-cns/v0.9/segmentation"
@@ -112,13 +105,13 @@ class TestExport:
 
     def test_one_channel(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
         path = catalog.malecns(bbox=SMALL, channels=["labels"]).export(tmp_path / "box.zarr")
-        assert list(load(path)) == ["labels"]
+        assert list(load_export(path)) == ["labels"]
 
     def test_from_the_cache_alone(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
         dataset = catalog.malecns(bbox=SMALL).read()
         male_cns.clear()
         path = catalog.malecns(bbox=SMALL, offline=True).export(tmp_path / "box.zarr")
-        xr.testing.assert_equal(load(path), dataset)
+        xr.testing.assert_equal(load_export(path), dataset)
         assert male_cns.requests == []
 
     def test_others_may_read_it(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
@@ -148,7 +141,7 @@ class TestPath:
         (path / "left over").touch()
         source = catalog.malecns(bbox=SMALL)
         source.export(path, overwrite=True)
-        xr.testing.assert_equal(load(path), source.read())
+        xr.testing.assert_equal(load_export(path), source.read())
         assert not (path / "left over").exists()
 
     def test_overwrite_spares_what_is_no_zarr(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
@@ -180,7 +173,7 @@ class TestFailure:
         with pytest.raises(SourceUnavailableError):
             catalog.malecns(bbox=BOXES["unaligned"]).export(path, overwrite=True)
         assert [entry.name for entry in path.parent.iterdir()] == ["box.zarr"]
-        xr.testing.assert_equal(load(path), source.read())
+        xr.testing.assert_equal(load_export(path), source.read())
 
     def test_a_shard_that_rots_meanwhile(self, male_cns: Server, catalog: Any, tmp_path: Path) -> None:
         """Fails while it is written, not while it is fetched."""

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.conftest import ORIGIN_ZYX, BBox, once, place, stored_box
+from tests.conftest import ORIGIN_ZYX, BBox, load_export, once, place, stored_box
 from tests.replica.malecns import build_malecns, expected_raw
 from tests.replica.server import serve
 from tests.replica.stored import Array
@@ -88,7 +88,7 @@ def test_warm_and_exported(bucket: Server, catalog: Any, tmp_path: Path) -> None
     cold = source.read()
     bucket.clear()
     path = source.export(tmp_path / "fib25.zarr")
-    xr.testing.assert_equal(xr.open_zarr(path, consolidated=False).load(), cold)
+    xr.testing.assert_equal(load_export(path), cold)
     assert bucket.requests == []
 
 
