@@ -39,13 +39,13 @@ class ChannelReport:
     """What a fetch did for one channel. Chunks are those of the source."""
 
     fetched: int
-    """Chunks that came from the source."""
+    """Chunks that the source was asked for, those that it lacks among them."""
     reused: int
     """Chunks that were in the mirror."""
     absent: int
-    """Chunks that the source says do not exist: kept as background."""
+    """Of the fetched chunks, those that the source says do not exist: kept as background."""
     fetched_bytes: int
-    """Decoded bytes of what was fetched."""
+    """Decoded bytes of what was fetched, background included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class FetchReport:
 
     @property
     def fetched(self) -> int:
-        """Chunks that came from the source."""
+        """Chunks that the source was asked for, those that it lacks among them."""
         return sum(channel.fetched for channel in self.channels.values())
 
     @property
