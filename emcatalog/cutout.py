@@ -38,12 +38,15 @@ class CutoutChannel:
 
     model: ChannelModel
     """As declared in the catalog."""
-    url: str
-    """As declared, ``precomputed://...``."""
     spec: ArraySpec
     """The scale that is read, as the source describes it."""
     shift: Zyx
     """Added to a voxel of the cutout's grid, gives the voxel of this channel."""
+
+    @property
+    def url(self) -> str:
+        """As declared, ``precomputed://...``."""
+        return self.model.url
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -279,7 +282,7 @@ def open_cutout(arguments: VolumeArguments) -> Cutout:
     specs = {name: _find_scale(model, size, cache, settings) for name, model in arguments.chosen.items()}
     reference = next(iter(specs.values())).grid
     channels = {
-        name: CutoutChannel(model, model.url, specs[name], reference.shift_to(specs[name].grid))
+        name: CutoutChannel(model, specs[name], reference.shift_to(specs[name].grid))
         for name, model in arguments.chosen.items()
     }
     grid = _shared_grid(reference, channels)

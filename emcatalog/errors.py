@@ -5,8 +5,10 @@ A message says what was asked, what there is, and what to do next.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
 
 
 class EmcatalogError(Exception):
@@ -75,6 +77,19 @@ class CacheCorruptError(CacheError):
 
 class NotCachedError(CacheError):
     """Offline, and a part of the box was never fetched."""
+
+
+_Kind = TypeVar("_Kind", bound=EmcatalogError)
+
+Failures = tuple[tuple[str, type[_Kind], str], ...]
+"""What a message of a library below us holds (a pattern), what it means, what to do. The last pattern matches all."""
+
+
+def explain(error: Exception, what: str, failures: Failures[_Kind]) -> _Kind:
+    """The error of ours to raise for one of a library below us: of the first pattern that its message matches."""
+    text = str(error)
+    kind, advice = next((kind, advice) for pattern, kind, advice in failures if re.search(pattern, text))
+    return kind(f"{what}: {advice}. ({text})")
 
 
 def suggest(asked: str, known: Iterable[str]) -> str:

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import zarr
 
+from emcatalog import ome
 from emcatalog.cutout import Cutout, StartProgress
 from emcatalog.dataset import lazy_arrays, to_dataset
 from emcatalog.errors import ArgumentError
 from emcatalog.mirror.array import ARRAY
 
-OME_VERSION: Final = "0.5"
 CHUNK_SIDE: Final = 64
 SHARD_SIDE: Final = 256
 
@@ -67,9 +67,9 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _write(cutout: Cutout, folder: Path, about: Mapping[str, Any]) -> None:
-    collection = {"version": OME_VERSION, "bioformats2raw.layout": 3}
+    collection = {"version": ome.VERSION, "bioformats2raw.layout": 3}
     root = zarr.create_group(folder, attributes={**cutout.attributes(), **about, "ome": collection})
-    root.create_group("OME", attributes={"ome": {"version": OME_VERSION, "series": list(cutout.channels)}})
+    root.create_group("OME", attributes={"ome": {"version": ome.VERSION, "series": list(cutout.channels)}})
     for name, array in lazy_arrays(cutout, block=(SHARD_SIDE,) * 3).items():
         _write_image(cutout, name, array, folder, about)
 
@@ -78,19 +78,11 @@ def _write_image(cutout: Cutout, name: str, array: Any, folder: Path, about: Map
     # Zarr wants whole chunks in a shard, so a small box gets a smaller one.
     shard = tuple(min(SHARD_SIDE, -(-side // CHUNK_SIDE) * CHUNK_SIDE) for side in cutout.box.shape)
     encoding: dict[str, Any] = {ARRAY: {"chunks": (CHUNK_SIDE,) * 3, "shards": shard}}
-    dataset = to_dataset(cutout, {name: array}, {**about, "ome": _image(cutout, name)}).rename({name: ARRAY})
+    said = {**about, "ome": ome.image(name, ARRAY, cutout.grid, cutout.box.begin)}
+    dataset = to_dataset(cutout, {name: array}, said).rename({name: ARRAY})
     with warnings.catch_warnings():
         # Consolidated, xarray opens the folder without a warning of its own. Zarr's format has no word on it yet.
         warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
         dataset.to_zarr(
             folder, group=name, mode="a", zarr_format=3, encoding=encoding, consolidated=True, align_chunks=True
         )
-
-
-def _image(cutout: Cutout, name: str) -> dict[str, Any]:
-    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
-    space, size = cutout.grid.to_nm(cutout.box), cutout.grid.voxel_size_nm
-    centre = [corner + edge / 2 for corner, edge in zip(space.begin_nm, size, strict=True)]
-    place = [{"type": "scale", "scale": list(size)}, {"type": "translation", "translation": centre}]
-    scale = {"path": ARRAY, "coordinateTransformations": place}
-    return {"version": OME_VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": [scale]}]}

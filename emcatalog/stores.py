@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,13 @@ import tensorstore as ts
 
 from emcatalog.errors import (
     CatalogError,
+    Failures,
     SourceCorruptError,
     SourceDeniedError,
     SourceError,
     SourceMissingError,
     SourceUnavailableError,
+    explain,
 )
 from emcatalog.locations import StorageOptions
 
@@ -28,8 +29,7 @@ _INDEX_CACHE_BYTES: Final = 16 << 20
 """Keeps shard indexes: without them each chunk of a sharded volume costs two more requests. Decoded chunks pass through
 the same cache, so that more would only hold voxels that nobody asks for again."""
 
-_FAILURES: Final[tuple[tuple[str, type[SourceError], str], ...]] = (
-    # What TensorStore's message holds, what it means, what to do; the first that matches.
+_FAILURES: Final[Failures[SourceError]] = (
     (
         r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[13]",
         SourceDeniedError,
@@ -107,16 +107,7 @@ def source_errors(what: str) -> Iterator[None]:
     except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, SourceError):
             raise
-        raise source_error(error, what) from error
-
-
-def source_error(error: Exception, what: str) -> SourceError:
-    """The error to raise for one of TensorStore's."""
-    text = str(error)
-    for pattern, kind, advice in _FAILURES:
-        if re.search(pattern, text):
-            return kind(f"{what}: {advice}. ({text})")
-    raise AssertionError("the last pattern matches every text")
+        raise explain(error, what, _FAILURES) from error
 
 
 def is_absent(error: Exception) -> bool:

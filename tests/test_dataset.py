@@ -144,7 +144,7 @@ class TestLazy:
 def channel(chunk: Zyx, dtype: str, offset: Zyx, shift: Zyx) -> CutoutChannel:
     grid = Grid((10_000, 10_000, 10_000), (8.0, 8.0, 8.0), offset)
     model = ChannelModel(url="precomputed://gs://b/v", kind="image", dtype=dtype, voxel_size=8, source="a test")
-    return CutoutChannel(model, model.url, ArraySpec("s", dtype, grid, chunk, "raw"), shift)
+    return CutoutChannel(model, ArraySpec("s", dtype, grid, chunk, "raw"), shift)
 
 
 places = st.tuples(*[st.integers(-500, 500)] * 3)

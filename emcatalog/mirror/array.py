@@ -7,7 +7,6 @@ are stored (``store_data_equal_to_fill_value``), a missing chunk fails to read i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,15 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from emcatalog.errors import CacheCorruptError, CacheError, EmcatalogError, NotCachedError, SourceChangedError
+from emcatalog.errors import (
+    CacheCorruptError,
+    CacheError,
+    EmcatalogError,
+    Failures,
+    NotCachedError,
+    SourceChangedError,
+    explain,
+)
 from emcatalog.formats.volume import ArraySpec
 from emcatalog.geometry import Box, Zyx, zyx
 from emcatalog.mirror.layout import Layout, choose_layout, unit_of, zarr_metadata
@@ -26,8 +33,7 @@ from emcatalog.stores import Store
 ARRAY: Final = "data"
 """Name of the array in its group, so that xarray opens the group as a Dataset."""
 
-_FAILURES: Final[tuple[tuple[str, type[CacheError], str], ...]] = (
-    # What TensorStore's message holds, what it means, what to do; the first that matches.
+_FAILURES: Final[Failures[CacheError]] = (
     (
         r"No space left|ENOSPC|os_error_code='28'|File too large|os_error_code='27'|Disk quota",
         CacheError,
@@ -200,16 +206,7 @@ def cache_errors(path: str) -> Iterator[None]:
     except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, EmcatalogError):
             raise
-        raise cache_error(error, path) from error
-
-
-def cache_error(error: Exception, path: str) -> CacheError:
-    """The error to raise for one of TensorStore's."""
-    text = str(error)
-    for pattern, kind, advice in _FAILURES:
-        if re.search(pattern, text):
-            return kind(f"{path}: {advice}. ({text})")
-    raise AssertionError("the last pattern matches every text")
+        raise explain(error, path, _FAILURES) from error
 
 
 def _open(store: Store, metadata: dict[str, Any], *, create: bool = False, fill: bool = False) -> ts.TensorStore:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import tensorstore as ts
 
+from emcatalog import ome
 from emcatalog.errors import CacheCorruptError, SettingsError
 from emcatalog.formats.volume import ArraySpec, VolumeSpec
 from emcatalog.locations import Location, StorageOptions, folder_name
@@ -94,20 +95,11 @@ class Cache:
 
 
 def _group(location: Location, spec: ArraySpec) -> dict[str, Any]:
-    """Zarr group around one mirror, an OME-Zarr 0.5 image (https://ngff.openmicroscopy.org/0.5/#multiscale-md)."""
-    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
-    centre = [
-        (first + 0.5) * size + origin
-        for first, size, origin in zip(spec.grid.offset, spec.grid.voxel_size_nm, spec.grid.origin_nm, strict=True)
-    ]
-    place = [
-        {"type": "scale", "scale": list(spec.grid.voxel_size_nm)},
-        {"type": "translation", "translation": centre},
-    ]
-    image = {"name": location.folder, "axes": axes, "datasets": [{"path": ARRAY, "coordinateTransformations": place}]}
+    """Zarr group around one mirror, an OME-Zarr image."""
+    image = ome.image(location.folder, ARRAY, spec.grid, spec.grid.offset)
     mirror = {"source": str(location), "scale": spec.key, "voxel_offset": list(spec.grid.offset)}
     return {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": {"ome": {"version": "0.5", "multiscales": [image]}, "emcatalog": mirror},
+        "attributes": {"ome": image, "emcatalog": mirror},
     }
