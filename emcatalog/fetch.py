@@ -139,8 +139,8 @@ def fetch(tasks: Mapping[str, Task], progress: Progress | None = None) -> FetchR
             while in_flight and sum(other.nbytes for other in in_flight) + shard.nbytes > IN_FLIGHT_BYTES:
                 in_flight[0].finish(progress)
                 in_flight.popleft()
+            in_flight.append(shard)  # before it starts: an interrupt in the middle of that must find it here
             shard.start()
-            in_flight.append(shard)
             _commit_arrived(in_flight)
         while in_flight:
             in_flight[0].finish(progress)
@@ -157,8 +157,8 @@ class _ShardFetch:
 
     task: Task
     gap: Gap
-    transaction: ts.Transaction = field(init=False)
-    copies: list[tuple[Box, ts.WriteFutures]] = field(init=False)
+    transaction: ts.Transaction = field(init=False, default_factory=ts.Transaction)
+    copies: list[tuple[Box, ts.WriteFutures]] = field(init=False, default_factory=list)
     nbytes: int = field(init=False)
     commit: ts.Future[Any] | None = field(init=False, default=None)
 
@@ -171,7 +171,6 @@ class _ShardFetch:
         return self.task.volume
 
     def start(self) -> None:
-        self.transaction = ts.Transaction()
         target = self.task.mirror.store.with_transaction(self.transaction)
         source = self._in_mirror(self.volume.strict)
         # One batch for the shard: chunks that lie side by side in the source's file become one request.
