@@ -8,7 +8,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import product
 from typing import Annotated, Any, Final, Literal
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from emcatalog.entries import Strict, VolumeArguments, norm_arguments, sentence
-from emcatalog.errors import ArgumentError, CatalogError, listing
+from emcatalog.errors import ArgumentError, CatalogError, NoVariantError, listing
 
 
 def _entry_name(name: str) -> str:
@@ -123,13 +123,48 @@ def _check_volume(entry: EntryModel, where: str) -> None:
         EntryMetadata.model_validate(entry.metadata)
     except ValidationError as error:
         raise CatalogError(f"{where}.metadata.{_first(error)}") from error
+    rendered = []
+    there: set[tuple[str, str]] = set()
+    missing: dict[tuple[str, str], str] = {}
     for values in product(*(parameter.allowed for parameter in entry.parameters.values())):
         chosen = dict(zip(entry.parameters, values, strict=True))
+        with_values = f" (with {chosen})" if chosen else ""
+        rendered.append(_render(entry.args, chosen))
         try:
-            norm_arguments(_render(entry.args, chosen))
+            norm_arguments(rendered[-1])
+            there.update(chosen.items())
+        except NoVariantError as error:
+            # Not every combination need exist, but what a user gets without asking does.
+            if all(chosen[name] == parameter.default for name, parameter in entry.parameters.items()):
+                raise CatalogError(f"{where}.args{with_values}: {error}") from error
+            missing |= {choice: f"{where}.args{with_values}: {error}" for choice in chosen.items()}
         except (ArgumentError, CatalogError) as error:
-            with_values = f" (with {chosen})" if chosen else ""
             raise CatalogError(f"{where}.args{with_values}: {error}") from error
+    for choice, message in missing.items():
+        if choice not in there:
+            raise CatalogError(message)
+    _check_variants(rendered, f"{where}.args")
+
+
+def _check_variants(rendered: Sequence[Any], where: str) -> None:
+    """A variant that no combination of parameters chooses is a typing mistake."""
+    choices: dict[str, set[str]] = {}
+    named: dict[str, set[str]] = {}
+    for arguments in rendered:
+        for key, value in _mappings(arguments, where):
+            if "variants" in value:
+                choices.setdefault(key, set()).add(value["variant"])
+                named.setdefault(key, set()).update(value["variants"])
+    for key, names in named.items():
+        if useless := names - choices[key]:
+            raise CatalogError(f"{key}.variants: nothing chooses {listing(sorted(useless))}")
+
+
+def _mappings(value: object, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, Mapping):
+        yield key, value
+        for name, part in value.items():
+            yield from _mappings(part, f"{key}.{name}")
 
 
 def _check_subcatalog(entry: EntryModel, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,16 +12,29 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emcatalog.entries import ChannelModel, VolumeArguments
-from emcatalog.errors import ArgumentError, NotCachedError, OutOfBoundsError, TooLargeError
+from emcatalog.entries import ChannelModel, VolumeArguments, check_channel, typical_ratio
+from emcatalog.errors import AlignmentError, ArgumentError, NotCachedError, OutOfBoundsError, TooLargeError, listing
 from emcatalog.fetch import FetchReport, Progress, Task, fetch
 from emcatalog.formats.opening import describe_volume, open_volume
-from emcatalog.formats.volume import TYPICAL_RATIO, ArraySpec, Volume
-from emcatalog.geometry import Box, Grid, NmBox, Zyx, ZyxNm, format_xyz, reverse, zyx
+from emcatalog.formats.volume import ArraySpec, Volume
+from emcatalog.geometry import (
+    AXES,
+    Alignment,
+    Box,
+    Grid,
+    Index,
+    NmBox,
+    ZyxNm,
+    axis_names,
+    format_xyz,
+    reverse,
+    same_size,
+    zyx,
+)
 from emcatalog.memory import available_bytes
 from emcatalog.mirror.array import Gap, MirrorArray
 from emcatalog.mirror.cache import Cache
-from emcatalog.mirror.layout import choose_layout
+from emcatalog.mirror.layout import SHARD_SIDE, choose_layout
 from emcatalog.plan import ChannelPlan, Plan
 from emcatalog.settings import Settings, load_settings
 
@@ -40,8 +54,10 @@ class CutoutChannel:
     """As declared in the catalog."""
     spec: ArraySpec
     """The scale that is read, as the source describes it."""
-    shift: Zyx
-    """Added to a voxel of the cutout's grid, gives the voxel of this channel."""
+    alignment: Alignment
+    """From the cutout's grid to this channel's."""
+    only: int | None = None
+    """The one index along the source's axis of channels that is read."""
 
     @property
     def url(self) -> str:
@@ -53,9 +69,43 @@ class CutoutChannel:
         """Of its voxels."""
         return np.dtype(self.spec.dtype)
 
+    @property
+    def has_channels(self) -> bool:
+        """Whether a read of it gives (c, z, y, x)."""
+        return self.spec.num_channels is not None and self.only is None
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Axes of what a read gives."""
+        return axis_names(4 if self.has_channels else 3)
+
+    def shape(self, box: Box) -> Index:
+        """Shape of what a read of a box of the cutout's grid gives."""
+        leading = (self.spec.num_channels,) if self.spec.num_channels is not None and self.only is None else ()
+        return (*leading, *box.shape)
+
+    def nbytes(self, box: Box) -> int:
+        """Bytes of what a read of a box of the cutout's grid gives."""
+        return math.prod(self.shape(box)) * self.dtype.itemsize
+
     def box(self, box: Box) -> Box:
-        """A box of the cutout's grid in this channel's voxels."""
-        return box.translate(self.shift)
+        """A box of the cutout's grid in this channel's voxels, along all its axes."""
+        own = self.alignment.box(box)
+        if self.spec.num_channels is None:
+            return own
+        return own.with_channels(*((0, self.spec.num_channels) if self.only is None else (self.only, self.only + 1)))
+
+    def arrange(self, voxels: NDArray[Any], box: Box) -> NDArray[Any]:
+        """The voxels of ``self.box(box)``, as they stand in a box of the cutout's grid."""
+        if self.only is not None and self.spec.num_channels is not None:
+            voxels = voxels[0]
+        if self.alignment.is_shift:
+            return voxels
+        first = self.alignment.box(box).begin
+        for axis in range(3):
+            own = np.asarray(self.alignment.indices(axis, box.begin[axis], box.end[axis])) - first[axis]
+            voxels = voxels.take(own, axis=axis - 3)
+        return voxels
 
 
 @dataclass(frozen=True)
@@ -82,7 +132,7 @@ class Cutout:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole result."""
-        return sum(self.box.voxels * channel.dtype.itemsize for channel in self.channels.values())
+        return sum(channel.nbytes(self.box) for channel in self.channels.values())
 
     def of(self, name: str) -> Cutout:
         """One channel alone."""
@@ -125,7 +175,7 @@ class Cutout:
         return fetch(tasks, started)
 
     def read(self, progress: StartProgress | None = None) -> dict[str, NDArray[Any]]:
-        """The voxels of every channel, (z, y, x), fetched where they are missing.
+        """The voxels of every channel, (z, y, x) or (c, z, y, x), fetched where they are missing.
 
         Raises:
             TooLargeError: the result would not fit in the memory at hand; nothing was fetched.
@@ -134,7 +184,7 @@ class Cutout:
         self.check_memory()
         self.fetch(progress)
         readings = {name: self._mirror(name).read(channel.box(self.box)) for name, channel in self.channels.items()}
-        return {name: reading.result() for name, reading in readings.items()}
+        return {name: self.channels[name].arrange(reading.result(), self.box) for name, reading in readings.items()}
 
     def check_memory(self) -> None:
         """Refuse a result that would not fit.
@@ -146,9 +196,7 @@ class Cutout:
         if self.nbytes <= available:
             return
         side = int((available / self.nbytes * self.box.voxels) ** (1 / 3)) // 64 * 64
-        sizes = [
-            f"{name} {self.box.voxels * channel.dtype.itemsize / 1e9:.1f} GB" for name, channel in self.channels.items()
-        ]
+        sizes = [f"{name} {channel.nbytes(self.box) / 1e9:.1f} GB" for name, channel in self.channels.items()]
         raise TooLargeError(
             f"a box of {format_xyz(self.box.shape)} voxels (x, y, z) is {self.nbytes / 1e9:.1f} GB in memory"
             f" ({', '.join(sizes)}), and {available / 1e9:.1f} GB can be had. Use to_dask() for a lazy Dataset, fetch()"
@@ -179,6 +227,8 @@ class Cutout:
             "source": channel.url,
             "scale": channel.spec.key,
             "encoding_at_source": channel.spec.encoding,
+            **({} if channel.only is None else {"channel": channel.only}),
+            **({} if channel.alignment.is_shift else {"aligned": f"nearest, from {_size(channel.spec)} nm (x, y, z)"}),
         }
 
     def block_sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -187,24 +237,33 @@ class Cutout:
         return z, y, x
 
     def _edges(self, axis: int) -> list[int]:
-        sides = [choose_layout(channel.spec).shard[axis] for channel in self.channels.values()]
-        channel = list(self.channels.values())[sides.index(max(sides))]
-        phase = channel.spec.grid.offset[axis] - channel.shift[axis]
-        begin, end, side = self.box.begin[axis], self.box.end[axis], max(sides)
+        cuts = [self._lattice(channel, axis) for channel in self.channels.values()]
+        side, phase = max(cuts)
+        begin, end = self.box.begin[axis], self.box.end[axis]
         return [begin, *range((begin - phase) // side * side + side + phase, end, side), end]
 
+    @staticmethod
+    def _lattice(channel: CutoutChannel, axis: int) -> tuple[int, int]:
+        """Edge of a shard, and where one begins, in voxels of the cutout."""
+        if not channel.alignment.is_shift:
+            return SHARD_SIDE, 0  # a shard of coarse voxels would be a block of gigabytes
+        side = choose_layout(channel.spec).shard[axis - 3]
+        return side, channel.spec.grid.offset[axis] - channel.alignment.indices(axis, 0, 1)[0]
+
     def _plan(self, channel: CutoutChannel) -> ChannelPlan:
-        box, offset = channel.box(self.box), channel.spec.grid.offset
+        box = channel.box(self.box)
         mirror = self._open.cache.array(channel.model.location, channel.spec, create=False)
         if mirror is None:
-            index = box.translate(zyx([-side for side in offset]))
-            wanted = missing = index.cells(channel.spec.chunk)
-            voxels = index.grow_to(channel.spec.chunk).voxels
+            everything = Box((0,) * len(channel.spec.shape), channel.spec.shape)
+            index, unit = box.translate([-first for first in channel.spec.offset]), choose_layout(channel.spec).unit
+            wanted = missing = index.cells(unit)
+            whole = index.grow_to(unit).intersect(everything)
+            voxels = whole.voxels if whole else 0
         else:
             units = [unit for gap in self._gaps(mirror, box) for unit in gap.units]
             wanted, missing, voxels = mirror.count(box), len(units), sum(unit.voxels for unit in units)
-        download = TYPICAL_RATIO.get(channel.spec.encoding, 1.0) * voxels * channel.dtype.itemsize
-        return ChannelPlan(wanted, wanted - missing, self.box.voxels * channel.dtype.itemsize, int(download))
+        download = typical_ratio(channel.spec.encoding) * voxels * channel.dtype.itemsize
+        return ChannelPlan(wanted, wanted - missing, channel.nbytes(self.box), int(download))
 
     def _gaps(self, mirror: MirrorArray, box: Box) -> list[Gap]:
         wanted = mirror.count(box)
@@ -264,8 +323,13 @@ class _OpenStores:
         """The source of a channel."""
         if name not in self._volumes:
             model = channel.model
-            self._volumes[name] = open_volume(model.location, channel.spec, self._settings, model.storage_options)
+            keep = self.cache.kept_files(model.location)
+            self._volumes[name] = open_volume(model, channel.spec, self._settings, keep)
         return self._volumes[name]
+
+
+def _size(spec: ArraySpec) -> str:
+    return format_xyz(spec.grid.voxel_size_nm)
 
 
 def open_cutout(arguments: VolumeArguments) -> Cutout:
@@ -279,37 +343,75 @@ def open_cutout(arguments: VolumeArguments) -> Cutout:
     settings = load_settings(cache_dir=arguments.cache_dir, offline=arguments.offline)
     cache = Cache.at(settings)
     size = arguments.resolution_nm
-    specs = {name: _find_scale(model, size, cache, settings) for name, model in arguments.chosen.items()}
-    reference = next(iter(specs.values())).grid
-    channels = {
-        name: CutoutChannel(model, specs[name], reference.shift_to(specs[name].grid))
-        for name, model in arguments.chosen.items()
-    }
+    specs = {name: _find_scale(name, arguments, cache, settings) for name in arguments.chosen}
+    reference = _reference(specs, size).grid
+    channels = {name: _channel(name, specs[name], reference, arguments) for name in specs}
+    _check_channel_index(channels, arguments)
     grid = _shared_grid(reference, channels)
     return Cutout(channels, grid, _clip(arguments, grid), settings)
 
 
-def _find_scale(model: ChannelModel, size: ZyxNm, cache: Cache, settings: Settings) -> ArraySpec:
+def _reference(specs: Mapping[str, ArraySpec], size: ZyxNm) -> ArraySpec:
+    """The scale whose grid is the cutout's: of the first channel that has the resolution.
+
+    Raises:
+        ArgumentError: none has it.
+    """
+    for spec in specs.values():
+        if same_size(spec.grid.voxel_size_nm, size):
+            return spec
+    there = "; ".join(f"{name} {format_xyz(spec.grid.voxel_size_nm)}" for name, spec in specs.items())
+    raise ArgumentError(
+        f"no channel has voxels of {format_xyz(size)} nm (x, y, z), on whose grid the others could be put; the nearest"
+        f" are {there}"
+    )
+
+
+def _channel(name: str, spec: ArraySpec, reference: Grid, arguments: VolumeArguments) -> CutoutChannel:
+    align = reference.nearest_in if arguments.nearest else reference.shift_to
+    try:
+        alignment = align(spec.grid)
+    except AlignmentError as error:
+        raise AlignmentError(f"channel {name}: {error}") from error
+    only = None if spec.num_channels is None else arguments.channel_index
+    return CutoutChannel(arguments.chosen[name], spec, alignment, only)
+
+
+def _check_channel_index(channels: Mapping[str, CutoutChannel], arguments: VolumeArguments) -> None:
+    """What the catalog could not check, since it need not say how many channels a volume has."""
+    index, counts = arguments.channel_index, {name: channel.spec.num_channels for name, channel in channels.items()}
+    if index is None:
+        return
+    for name, count in counts.items():
+        if count is not None:
+            check_channel(name, index, count)
+    declared = [model.num_channels for model in arguments.volumes.values()]
+    if not any((*counts.values(), *declared)):
+        raise ArgumentError(f"channel={index}: none of {listing(counts)} has several channels; leave channel away")
+
+
+def _find_scale(name: str, arguments: VolumeArguments, cache: Cache, settings: Settings) -> ArraySpec:
+    model, size = arguments.chosen[name], arguments.resolution_nm
     known = cache.volume(model.location)
     if settings.offline and known is None:
         raise NotCachedError(f"offline, and {model.url} was never opened with the cache {cache.url}")
-    if known is not None and (settings.offline or known.has(size)):
-        return known.at(size)
-    # Never opened before, or opened before this scale was published.
-    found = describe_volume(model.location, settings, model.storage_options)
-    cache.keep_volume(model.location, found)
-    return found.at(size)
+    if known is None or not (settings.offline or known.has(size) or arguments.nearest):
+        # Never opened before, or opened before this scale was published.
+        known = describe_volume(model, settings)
+        cache.keep_volume(model.location, known)
+    return known.nearest(size) if arguments.nearest else known.at(size)
 
 
 def _shared_grid(reference: Grid, channels: Mapping[str, CutoutChannel]) -> Grid:
-    shared = reference.extent
+    shared: Box | None = None
     for name, channel in channels.items():
-        z, y, x = channel.shift
-        overlap = shared.intersect(channel.spec.grid.extent.translate((-z, -y, -x)))
+        covered = channel.alignment.covered_by(channel.spec.grid.extent)
+        overlap = covered if shared is None or covered is None else shared.intersect(covered)
         if overlap is None:
             raise ArgumentError(f"channel {name} has no voxel in common with the others; read it alone")
         shared = overlap
-    return Grid(shared.shape, reference.voxel_size_nm, shared.begin, reference.origin_nm)
+    assert shared is not None, "an entry has at least one channel"
+    return Grid(zyx(shared.shape), reference.voxel_size_nm, zyx(shared.begin), reference.origin_nm)
 
 
 def _clip(arguments: VolumeArguments, grid: Grid) -> Box:
@@ -323,16 +425,16 @@ def _clip(arguments: VolumeArguments, grid: Grid) -> Box:
     advice = "" if shared is None else "; pass clip=True to read the part inside"
     extent = grid.to_nm(grid.extent)
     raise OutOfBoundsError(
-        f"the box {_in_units(arguments.box_nm, arguments)} is {state} what the channels"
-        f" {', '.join(arguments.chosen)} cover: {_in_units(extent, arguments)} (that is {extent}){advice}"
+        f"the box {_in_both(arguments.box_nm, arguments)} is {state} what the channels"
+        f" {', '.join(arguments.chosen)} cover: {_in_both(extent, arguments)}{advice}"
     )
 
 
-def _in_units(box: NmBox, arguments: VolumeArguments) -> str:
-    """A box as the caller counts: in nominal voxels, or in nm."""
-    if arguments.units == "nm":
-        return str(box)
+def _in_both(box: NmBox, arguments: VolumeArguments) -> str:
+    """A box in nominal voxels and in nm, first as the caller counts: the wrong unit is the commonest mistake."""
     size = reverse(arguments.voxel_size)
-    pairs = zip("zyx", box.begin_nm, box.end_nm, size, strict=True)
+    pairs = zip(AXES, box.begin_nm, box.end_nm, size, strict=True)
     axes = [f"{axis} {begin / edge:.10g}..{end / edge:.10g}" for axis, begin, end, edge in pairs]
-    return f"{', '.join(reversed(axes))} voxels"
+    voxels = f"{', '.join(reversed(axes))} voxels"
+    first, second = (str(box), voxels) if arguments.units == "nm" else (voxels, str(box))
+    return f"{first} (that is {second})"

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from emcatalog.cutout import Cutout
-from emcatalog.geometry import AXES, Box, Zyx
+from emcatalog.geometry import Box, Zyx
 
 
 def to_dataset(cutout: Cutout, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> xr.Dataset:
@@ -18,16 +18,18 @@ def to_dataset(cutout: Cutout, arrays: Mapping[str, Any], about: Mapping[str, An
 
     Args:
         cutout: gives coordinates and attributes.
-        arrays: by channel, (z, y, x).
+        arrays: by channel, (z, y, x) or (c, z, y, x).
         about: further attributes of the Dataset (licence, citation).
 
     Returns:
-        Variables (z, y, x) by channel; coordinates are voxel centres in nm.
+        Variables (z, y, x) or (c, z, y, x) by channel; coordinates are voxel centres in nm.
     """
     coordinates = {
         axis: (axis, np.asarray(centres), {"units": "nm"}) for axis, centres in cutout.coordinates_nm().items()
     }
-    variables = {name: (AXES, array, cutout.channel_attributes(name)) for name, array in arrays.items()}
+    variables = {
+        name: (cutout.channels[name].dims, array, cutout.channel_attributes(name)) for name, array in arrays.items()
+    }
     return xr.Dataset(variables, coordinates, {**cutout.attributes(), **about})
 
 
@@ -44,10 +46,11 @@ def lazy_arrays(cutout: Cutout, block: Zyx | None = None) -> dict[str, Any]:
     return {
         name: da.from_array(
             LazyChannel(cutout, name),
-            chunks=block or cutout.of(name).block_sizes(),
+            # All channels of a block at once: the source's chunks hold several.
+            chunks=channel.shape(cutout.box)[:-3] + (block or cutout.of(name).block_sizes()),
             asarray=False,
             fancy=False,
-            meta=np.empty((0, 0, 0), channel.dtype),
+            meta=np.empty((0,) * len(channel.dims), channel.dtype),
         )
         for name, channel in cutout.channels.items()
     }
@@ -60,21 +63,23 @@ class LazyChannel:
         """Keep what is needed to read; nothing is opened yet."""
         self._cutout = cutout.of(name)
         self._name = name
-        self.shape = cutout.box.shape
+        self.shape = cutout.channels[name].shape(cutout.box)
         self.dtype = cutout.channels[name].dtype
-        self.ndim = 3
+        self.ndim = len(self.shape)
 
     def __dask_tokenize__(self) -> object:
         """The same voxels have the same name in a dask graph."""
         channel = self._cutout.channels[self._name]
-        return channel.url, channel.spec, channel.shift, self._cutout.box, self._cutout.settings.cache
+        settings = self._cutout.settings
+        return channel.url, channel.spec, channel.alignment, channel.only, self._cutout.box, settings.cache
 
-    def __getitem__(self, index: tuple[slice, slice, slice]) -> NDArray[Any]:
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
         """Voxels of a block, fetched where they are missing."""
         bounds = [piece.indices(side) for piece, side in zip(index, self.shape, strict=True)]
-        (z0, z1, _), (y0, y1, _), (x0, x1, _) = bounds
-        if z0 >= z1 or y0 >= y1 or x0 >= x1:
+        if any(start >= stop for start, stop, _ in bounds):
             return np.empty([max(0, stop - start) for start, stop, _ in bounds], self.dtype)
+        *leading, (z0, z1, _), (y0, y1, _), (x0, x1, _) = bounds
         box = Box((z0, y0, x0), (z1, y1, x1)).translate(self._cutout.box.begin)
         block = self._cutout.at(box).read()[self._name]
-        return block[tuple(slice(None, None, step) for _, _, step in bounds)]
+        kept = [slice(start, stop) for start, stop, _ in leading]
+        return block[(*kept, *(slice(None, None, step) for _, _, step in bounds[-3:]))]

@@ -23,6 +23,10 @@ class UnknownArgumentError(ArgumentError, TypeError):
     """An argument that the entry does not have: most often a typing mistake."""
 
 
+class NoVariantError(ArgumentError):
+    """A combination of an entry's parameters that does not exist."""
+
+
 class OutOfBoundsError(ArgumentError, IndexError):
     """A box that lies outside the volume, or partly outside."""
 
@@ -57,6 +61,10 @@ class SourceDeniedError(SourceError, PermissionError):
 
 class SourceUnavailableError(SourceError, ConnectionError):
     """The server cannot be reached, or keeps failing."""
+
+
+class NoRangesError(SourceUnavailableError):
+    """The server sends whole files only."""
 
 
 class SourceCorruptError(SourceError):

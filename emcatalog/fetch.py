@@ -19,7 +19,7 @@ import tensorstore as ts
 
 from emcatalog.errors import SourceError
 from emcatalog.formats.volume import Volume
-from emcatalog.geometry import Box, Zyx, zyx
+from emcatalog.geometry import Box, Index
 from emcatalog.memory import release_free_memory
 from emcatalog.mirror.array import Gap, MirrorArray, cache_errors
 from emcatalog.stores import is_absent, source_errors
@@ -238,9 +238,9 @@ class _ShardFetch:
 
     def _empty_units(self) -> list[Box]:
         view = self.task.mirror.uncommitted.with_transaction(self.transaction)
-        z, y, x = self.task.mirror.layout.unit
+        steps = tuple(slice(None, None, side) for side in self.task.mirror.layout.unit)
         # The first voxel of every unit, in one read, tells most chunks of tissue from background.
-        corners = view[self.gap.shard.slices][::z, ::y, ::x].read().result()
+        corners = view[self.gap.shard.slices][steps].read().result()
         origin = self.gap.shard.begin
         empty = [unit for unit in self.gap.units if not corners[self._cell(unit, origin)]]
         return [unit for unit in empty if not view[unit.slices].read().result().any()]
@@ -250,20 +250,18 @@ class _ShardFetch:
         mirror = self.task.mirror
         return f"{mirror.source}: {mirror.source_box(unit)} at scale {mirror.spec.key}"
 
-    def _cell(self, unit: Box, origin: Zyx) -> Zyx:
+    def _cell(self, unit: Box, origin: Index) -> Index:
         sides = self.task.mirror.layout.unit
-        return zyx([(a - o) // side for a, o, side in zip(unit.begin, origin, sides, strict=True)])
+        return tuple((a - o) // side for a, o, side in zip(unit.begin, origin, sides, strict=True))
 
     def _fill_background(self, unit: Box) -> None:
+        # The source's own background, which need not be 0; and of a unit's chunks others may be there.
         target = self.task.mirror.store.with_transaction(self.transaction)[unit.slices]
-        if self.task.mirror.layout.unit == self.volume.spec.chunk:
-            target.write(0).result()  # the unit is one chunk of the source, and it is the absent one
-        else:
-            target.write(self._in_mirror(self.volume.lenient)[unit.slices]).result()
+        target.write(self._in_mirror(self.volume.lenient)[unit.slices]).result()
 
     def _in_mirror(self, source: ts.TensorStore) -> ts.TensorStore:
         """The source, in indices of the mirror."""
-        return source.translate_by[tuple(-offset for offset in self.task.mirror.spec.grid.offset)]
+        return source.translate_by[tuple(-offset for offset in self.task.mirror.spec.offset)]
 
 
 def _commit_arrived(in_flight: deque[_ShardFetch]) -> None:

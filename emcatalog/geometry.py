@@ -1,6 +1,6 @@
 """Boxes and grids: integers, half-open, zyx inside; loose user input becomes a ``Box`` here and nowhere else.
 
-The order of axes is in the type: a ``Box`` and a ``Grid`` are (z, y, x), whatever a user typed.
+The order of axes is in the type: a ``Grid`` is (z, y, x), a ``Box`` (z, y, x) or (c, z, y, x), whatever a user typed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from emcatalog.errors import AlignmentError, ArgumentError, listing
 AXES: Final = ("z", "y", "x")
 """Order of axes inside the package, and of every array that leaves it."""
 
+CHANNEL: Final = "c"
+"""Name of the axis that stands before them where a volume has several channels."""
+
 Units = Literal["voxel", "nm"]
 Zyx = tuple[int, int, int]
+Index = tuple[int, ...]
+"""(z, y, x) or (c, z, y, x)."""
 ZyxNm = tuple[float, float, float]
 
 BboxLike = Sequence[float] | Mapping[str, Sequence[float]] | str
@@ -35,12 +40,12 @@ _FORMS = "six numbers (x0, x1, y0, y1, z0, z1) or {'x': [x0, x1], 'y': [y0, y1],
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A half-open block of whole voxels, ``begin <= voxel < end``, never empty."""
+    """A half-open block of whole voxels, ``begin <= voxel < end``, never empty; of one axis more for channels."""
 
-    begin: Zyx
-    """First voxel, (z, y, x)."""
-    end: Zyx
-    """One past the last voxel, (z, y, x)."""
+    begin: Index
+    """First voxel, (z, y, x) or (c, z, y, x)."""
+    end: Index
+    """One past the last voxel, in the same order."""
 
     def __post_init__(self) -> None:
         """Refuse what is empty or reversed.
@@ -48,15 +53,14 @@ class Box:
         Raises:
             ArgumentError: an end that does not lie behind its begin.
         """
-        for axis, begin, end in zip(AXES, self.begin, self.end, strict=True):
+        for axis, begin, end in zip(axis_names(len(self.begin)), self.begin, self.end, strict=True):
             if begin >= end:
                 raise ArgumentError(f"empty box: {axis} runs from {begin} to {end}; the end must be larger")
 
     @property
-    def shape(self) -> Zyx:
-        """Voxels along (z, y, x)."""
-        z, y, x = (end - begin for begin, end in zip(self.begin, self.end, strict=True))
-        return z, y, x
+    def shape(self) -> Index:
+        """Voxels along each axis."""
+        return tuple(end - begin for begin, end in zip(self.begin, self.end, strict=True))
 
     @property
     def voxels(self) -> int:
@@ -64,10 +68,18 @@ class Box:
         return math.prod(self.shape)
 
     @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        """Index of this box in an array whose first voxel is (0, 0, 0)."""
-        z, y, x = (slice(begin, end) for begin, end in zip(self.begin, self.end, strict=True))
-        return z, y, x
+    def slices(self) -> tuple[slice, ...]:
+        """Index of this box in an array whose first voxel is index 0."""
+        return tuple(slice(begin, end) for begin, end in zip(self.begin, self.end, strict=True))
+
+    @property
+    def space(self) -> Box:
+        """This box without its axis of channels."""
+        return Box(self.begin[-3:], self.end[-3:])
+
+    def with_channels(self, begin: int, end: int) -> Box:
+        """This box of space, for a half-open interval of channels."""
+        return Box((begin, *self.begin), (end, *self.end))
 
     def contains(self, other: Box) -> bool:
         """Whether every voxel of the other box is in this one."""
@@ -77,43 +89,43 @@ class Box:
 
     def intersect(self, other: Box) -> Box | None:
         """The voxels in both, or None where there are none."""
-        begin = zyx(max(a, b) for a, b in zip(self.begin, other.begin, strict=True))
-        end = zyx(min(a, b) for a, b in zip(self.end, other.end, strict=True))
+        begin = tuple(max(a, b) for a, b in zip(self.begin, other.begin, strict=True))
+        end = tuple(min(a, b) for a, b in zip(self.end, other.end, strict=True))
         return None if any(a >= b for a, b in zip(begin, end, strict=True)) else Box(begin, end)
 
-    def translate(self, by: Zyx) -> Box:
+    def translate(self, by: Sequence[int]) -> Box:
         """This box, moved."""
         return Box(
-            zyx(a + d for a, d in zip(self.begin, by, strict=True)),
-            zyx(a + d for a, d in zip(self.end, by, strict=True)),
+            tuple(a + d for a, d in zip(self.begin, by, strict=True)),
+            tuple(a + d for a, d in zip(self.end, by, strict=True)),
         )
 
-    def grow_to(self, cell: Zyx) -> Box:
+    def grow_to(self, cell: Index) -> Box:
         """The smallest box of whole cells (of a lattice through voxel 0) around this one."""
         return Box(
-            zyx(a // c * c for a, c in zip(self.begin, cell, strict=True)),
-            zyx(-(-a // c) * c for a, c in zip(self.end, cell, strict=True)),
+            tuple(a // c * c for a, c in zip(self.begin, cell, strict=True)),
+            tuple(-(-a // c) * c for a, c in zip(self.end, cell, strict=True)),
         )
 
-    def split(self, cell: Zyx) -> Iterator[Box]:
-        """Cut along a lattice through voxel 0; border pieces are smaller. Order: z slowest, x fastest."""
+    def split(self, cell: Index) -> Iterator[Box]:
+        """Cut along a lattice through voxel 0; border pieces are smaller. Order: the first axis slowest, x fastest."""
         steps = [_steps(a, b, c) for a, b, c in zip(self.begin, self.end, cell, strict=True)]
-        for (z0, z1), (y0, y1), (x0, x1) in product(*steps):
-            yield Box((z0, y0, x0), (z1, y1, x1))
+        for piece in product(*steps):
+            yield Box(tuple(a for a, _ in piece), tuple(b for _, b in piece))
 
-    def cells(self, cell: Zyx) -> int:
+    def cells(self, cell: Index) -> int:
         """How many pieces ``split`` gives, without making them."""
         return math.prod(-(-b // c) - a // c for a, b, c in zip(self.begin, self.end, cell, strict=True))
 
     def xyz(self) -> tuple[int, int, int, int, int, int]:
         """Six numbers as users write them: (x0, x1, y0, y1, z0, z1)."""
-        (z0, y0, x0), (z1, y1, x1) = self.begin, self.end
+        (z0, y0, x0), (z1, y1, x1) = self.begin[-3:], self.end[-3:]
         return x0, x1, y0, y1, z0, z1
 
     def __str__(self) -> str:
         """As in messages: ``x 0..64, y 0..64, z 0..64``."""
-        x0, x1, y0, y1, z0, z1 = self.xyz()
-        return f"x {x0}..{x1}, y {y0}..{y1}, z {z0}..{z1}"
+        axes = zip(axis_names(len(self.begin)), self.begin, self.end, strict=True)
+        return ", ".join(f"{axis} {begin}..{end}" for axis, begin, end in reversed([*axes]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,32 +180,77 @@ class Grid:
         )
         return z, y, x
 
-    def shift_to(self, other: Grid) -> Zyx:
-        """How many voxels to add to an index of this grid to get the index of the same place in the other.
+    def shift_to(self, other: Grid) -> Alignment:
+        """Where the voxels of this grid are in another one that has the same voxels but for a whole shift.
 
         Raises:
             AlignmentError: another voxel size, or an offset that is not a whole number of voxels.
         """
-        if any(not _same(a, b) for a, b in zip(self.voxel_size_nm, other.voxel_size_nm, strict=True)):
+        if any(not same_length(a, b) for a, b in zip(self.voxel_size_nm, other.voxel_size_nm, strict=True)):
             raise AlignmentError(
                 f"voxel sizes differ: {format_xyz(self.voxel_size_nm)} nm against {format_xyz(other.voxel_size_nm)} nm"
-                " (x, y, z); ask for a resolution that both have, or for fewer channels"
+                " (x, y, z); ask for a resolution that both have, for fewer channels, or for align='nearest'"
             )
         offsets = other._voxels(self.origin_nm)
         if not all(_is_whole(v) for v in offsets):
             raise AlignmentError(
                 f"the channels are offset by {format_xyz(offsets)} voxels (x, y, z), which is not whole;"
-                " read them one at a time"
+                " read them one at a time, or with align='nearest'"
             )
-        return zyx(round(v) for v in offsets)
+        z, y, x = (round(v) + 0.5 for v in offsets)
+        return Alignment((1.0, 1.0, 1.0), (z, y, x))
 
-    def _corner_nm(self, voxel: Zyx) -> ZyxNm:
+    def nearest_in(self, other: Grid) -> Alignment:
+        """Where the centres of this grid's voxels are in another grid, whatever its voxels."""
+        z, y, x = (a / b for a, b in zip(self.voxel_size_nm, other.voxel_size_nm, strict=True))
+        half = tuple(size / 2 + origin for size, origin in zip(self.voxel_size_nm, self.origin_nm, strict=True))
+        return Alignment((z, y, x), other._voxels((half[0], half[1], half[2])))
+
+    def _corner_nm(self, voxel: Index) -> ZyxNm:
         z, y, x = (i * s + o for i, s, o in zip(voxel, self.voxel_size_nm, self.origin_nm, strict=True))
         return z, y, x
 
     def _voxels(self, point_nm: ZyxNm) -> ZyxNm:
         z, y, x = ((p - o) / s for p, s, o in zip(point_nm, self.voxel_size_nm, self.origin_nm, strict=True))
         return z, y, x
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """For each voxel of one grid the voxel of another in which its centre lies."""
+
+    step: ZyxNm
+    """Edge of a voxel, in voxels of the other grid, (z, y, x)."""
+    first: ZyxNm
+    """Centre of voxel (0, 0, 0), in voxels of the other grid, counted from the corner of its voxel (0, 0, 0)."""
+
+    @property
+    def is_shift(self) -> bool:
+        """Whether the two grids have the same voxels, numbered differently."""
+        return all(same_length(step, 1.0) for step in self.step)
+
+    def indices(self, axis: int, begin: int, end: int) -> list[int]:
+        """The other grid's index for each voxel of ``[begin, end)`` along one axis (0 is z)."""
+        return [self._index(axis, i) for i in range(begin, end)]
+
+    def box(self, box: Box) -> Box:
+        """The voxels of the other grid that a box needs."""
+        begin = zyx([self._index(axis, i) for axis, i in enumerate(box.begin)])
+        return Box(begin, zyx([self._index(axis, i - 1) + 1 for axis, i in enumerate(box.end)]))
+
+    def covered_by(self, extent: Box) -> Box | None:
+        """The voxels whose place lies in a box of the other grid; None where there are none."""
+        begin = zyx([self._from(axis, i) for axis, i in enumerate(extent.begin)])
+        end = zyx([self._from(axis, i) for axis, i in enumerate(extent.end)])
+        return None if any(a >= b for a, b in zip(begin, end, strict=True)) else Box(begin, end)
+
+    def _index(self, axis: int, i: int) -> int:
+        # A centre on the face between two voxels, where a fine grid is thinned, belongs to the upper one.
+        return math.floor(self.first[axis] + i * self.step[axis] + _WHOLE_VOXEL_TOLERANCE)
+
+    def _from(self, axis: int, index: int) -> int:
+        """The first voxel that lies at this index of the other grid, or behind it."""
+        return math.ceil((index - self.first[axis] - _WHOLE_VOXEL_TOLERANCE) / self.step[axis])
 
 
 def norm_bbox(bbox: object, units: object, voxel_size_nm: ZyxNm) -> NmBox:
@@ -243,6 +300,11 @@ def norm_resolution(resolution: object) -> ZyxNm:
     return reverse(numbers)  # type: ignore[arg-type]  # each was looked at above
 
 
+def axis_names(count: int) -> tuple[str, ...]:
+    """Names of the axes of an array: (z, y, x), or (c, z, y, x) where there are four."""
+    return (CHANNEL, *AXES)[-count:]
+
+
 def zyx(numbers: Iterator[int] | Sequence[int]) -> Zyx:
     """Three integers as a (z, y, x) tuple."""
     z, y, x = numbers
@@ -257,7 +319,7 @@ def reverse(numbers: Sequence[float]) -> ZyxNm:
 
 def same_size(a: ZyxNm, b: ZyxNm) -> bool:
     """Whether two voxel sizes are the same but for floating point."""
-    return all(_same(p, q) for p, q in zip(a, b, strict=True))
+    return all(same_length(p, q) for p, q in zip(a, b, strict=True))
 
 
 def format_xyz(numbers: Sequence[float]) -> str:
@@ -335,7 +397,8 @@ def _steps(begin: int, end: int, cell: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _same(a: float, b: float) -> bool:
+def same_length(a: float, b: float) -> bool:
+    """Whether two lengths are the same but for floating point."""
     return math.isclose(a, b, rel_tol=1e-6)
 
 

@@ -5,6 +5,7 @@ Pure text: nothing here opens anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,10 +15,18 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from emcatalog.errors import CatalogError, listing, suggest
 
-FORMATS: Final = ("precomputed",)
-"""Prefixes of a stored form, as in neuroglancer."""
+FORMATS: Final = ("precomputed", "n5", "zarr", "tiff", "png")
+"""Prefixes of a stored form, as in neuroglancer; ``tiff`` and ``png`` are stacks of one file a slice."""
+
+STACKS: Final = ("tiff", "png")
+
+STORED_AXES: Final = "xyz"
+"""Where a volume's stored x, y and z are the axes of that name."""
 
 SCHEMES: Final = ("gs", "s3", "https", "http", "file", "demo")
+
+_SLICE: Final = re.compile(r"\{z(:0?\d+d)?\}")
+"""Where the number of a slice stands in a stack's address: Python's own form, and nothing of it that could fail."""
 
 _SAFE_IN_A_FOLDER_NAME: Final = "+=@,()[]{} "
 
@@ -53,6 +62,8 @@ class Location:
     """URL of the store, without the form and without a slash at its end."""
     endpoint: str | None = None
     """Server that the entry names in place of the scheme's own (``StorageOptions.endpoint_url``)."""
+    axes: str = STORED_AXES
+    """What the stored x, y and z are in space: ``yxz`` where x and y are swapped."""
 
     def __str__(self) -> str:
         """As in the catalog: ``precomputed://gs://bucket/path``."""
@@ -63,12 +74,14 @@ class Location:
         """Where its mirror lies below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg``.
 
         Every part is quoted, so that no URL can leave the cache folder or hide in it. A bucket of another server than
-        the scheme's own is another bucket: ``s3+minio.local/bucket``, so that it cannot fill the mirror of that one.
+        the scheme's own is another bucket: ``s3+minio.local/bucket``, so that it cannot fill the mirror of that one;
+        with its axes swapped a volume is another volume: ``em@yxz``.
         """
         scheme, rest = self.url.split("://", 1)
         server = f"+{folder_name(self.endpoint.removeprefix('https://').rstrip('/'))}" if self.endpoint else ""
         parts = [part for part in rest.split("/") if part]
-        return "/".join([scheme + server, *(folder_name(part) for part in parts)])
+        swapped = "" if self.axes == STORED_AXES else f"@{self.axes}"
+        return "/".join([scheme + server, *(folder_name(part) for part in parts)]) + swapped
 
 
 def parse_location(text: str) -> Location:
@@ -93,6 +106,11 @@ def parse_location(text: str) -> Location:
         # Two addresses that differ by an empty part alone would share a folder in the cache.
         if part in ("", ".", ".."):
             raise CatalogError(f"{text!r}: an address of data has a host or bucket, and no part {part!r}")
+    slices = re.findall(r"\{[^}]*\}", path)
+    if form in STACKS and not (len(slices) == 1 and _SLICE.fullmatch(slices[0])):
+        raise CatalogError(
+            f"{text!r}: a stack names its slices with one {{z}}, as in 'tiff://https://host/a_{{z:03d}}.tif'"
+        )
     return Location(form, url.rstrip("/"))
 
 

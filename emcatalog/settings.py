@@ -1,8 +1,8 @@
 """What the environment and the user's config file say; read when asked, so that a test or a notebook can change it.
 
-``EMCATALOG_CACHE``, ``EMCATALOG_MIRRORS`` (a JSON object), ``EMCATALOG_OFFLINE`` and ``EMCATALOG_RETRIES`` win over
-``config.toml`` in the platform's config folder, which has the same names in lower case. The two tables of mirrors are
-laid over each other: the environment's wins for the same prefix.
+``EMCATALOG_CACHE``, ``EMCATALOG_MIRRORS`` (a JSON object), ``EMCATALOG_OFFLINE``, ``EMCATALOG_RETRIES`` and
+``EMCATALOG_LOCK`` win over ``config.toml`` in the platform's config folder, which has the same names in lower case. The
+two tables of mirrors are laid over each other: the environment's wins for the same prefix.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def _urls(mirrors: dict[str, str]) -> dict[str, str]:
     return mirrors
 
 
+def _absolute(path: str) -> str:
+    """Another process, to which the settings are sent, may stand in another folder."""
+    return str(Path(path).expanduser().absolute())
+
+
 class Settings(BaseSettings):
     """How this user reaches remote data and where the mirror lies."""
 
@@ -49,6 +54,10 @@ class Settings(BaseSettings):
     """Answer from the mirror alone."""
     retries: int = Field(default=6, ge=0, le=32)
     """How often a failed request is repeated, with waits that double from half a second up to 16 seconds."""
+    lock: Annotated[str, AfterValidator(_absolute)] = Field(
+        default="emcatalog.lock", min_length=1, validate_default=True
+    )
+    """The lock file, where there is one: a project's own, in the folder in which Python was started."""
 
     @classmethod
     def settings_customise_sources(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import tensorstore as ts
 from emcatalog.errors import (
     CatalogError,
     Failures,
+    NoRangesError,
     SourceCorruptError,
     SourceDeniedError,
     SourceError,
@@ -48,8 +50,8 @@ _FAILURES: Final[Failures[SourceError]] = (
     ),
     (
         r"Requested byte range .* was ignored",
-        SourceUnavailableError,
-        "the server does not serve parts of files, which a sharded volume needs",
+        NoRangesError,
+        "the server does not serve parts of files, which reading this form needs",
     ),
     (
         # 416, a range beyond the end, is no answer to a wrong request: the file is shorter than its index says.
@@ -86,6 +88,54 @@ class Store:
         """The store of a sub-folder."""
         path = f"{self.kvstore.get('path', '')}{name.strip('/')}/"
         return Store({**self.kvstore, "path": path}, self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReader:
+    """One object, read by ranges. Can be called from several threads."""
+
+    kvstore: ts.KvStore
+    """Folder of the object."""
+    key: str
+    """Name in it."""
+    what: str
+    """For messages."""
+
+    def __call__(self, start: int, stop: int) -> bytes:
+        """Bytes ``[start, stop)``; fewer where the object ends before.
+
+        Raises:
+            NoRangesError: the server sends whole objects only.
+            SourceError: the object is not there, or the server failed, after its retries.
+        """
+        with source_errors(self.what):
+            try:
+                return self._read(slice(start, stop))
+            except ValueError as error:
+                # A range that sticks out is refused, with the object's size in the message.
+                size = re.search(r"OUT_OF_RANGE.*size (\d+)", str(error))
+                if size is None:
+                    raise
+                return self._read(slice(start, int(size[1]))) if start < int(size[1]) else b""
+
+    def whole(self) -> bytes:
+        """All of it.
+
+        Raises:
+            SourceError: the object is not there, or the server failed, after its retries.
+        """
+        with source_errors(self.what):
+            return self._value(self.kvstore.read(self.key).result())
+
+    def _read(self, part: slice) -> bytes:
+        answer = self.kvstore.read(self.key, byte_range=part).result()
+        return self._value(answer)
+
+    def _value(self, answer: ts.KvStore.ReadResult) -> bytes:
+        if answer.state != "value":
+            raise SourceMissingError(f"{self.what}: there is nothing at this address")
+        value: bytes = answer.value
+        return value
 
 
 def make_store(url: str, options: StorageOptions, retries: int) -> Store:

@@ -18,7 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from emcatalog.cutout import Cutout, open_cutout
-from emcatalog.entries import norm_arguments
+from emcatalog.entries import ChannelModel, norm_arguments
 from emcatalog.formats.demo import make_demo
 from emcatalog.phantom import make_phantom
 from tests.replica import stored
@@ -59,10 +59,16 @@ def stored_box(bbox: BBox) -> stored.Box:
     return (z0, z1), (y0, y1), (x0, x1)
 
 
+def channel(url: str, dtype: str = "uint8", **keys: Any) -> ChannelModel:
+    """A volume as a catalog declares it."""
+    declared = {"url": url, "kind": "image", "dtype": dtype, "voxel_size": 1, "source": "a test", **keys}
+    return ChannelModel.model_validate(declared)
+
+
 def cut(url: str, dtype: str, voxel_size: Sequence[float] = (8, 8, 8), **arguments: Any) -> Cutout:
     """A precomputed volume as an entry of a catalog reads it; arguments as a caller would give them."""
-    channel = {"url": f"precomputed://{url}", "kind": "image", "dtype": dtype, "voxel_size": 1, "source": "a test"}
-    return open_cutout(norm_arguments({"volumes": {"raw": channel}, "voxel_size": list(voxel_size), **arguments}))
+    declared = {"url": f"precomputed://{url}", "kind": "image", "dtype": dtype, "voxel_size": 1, "source": "a test"}
+    return open_cutout(norm_arguments({"volumes": {"raw": declared}, "voxel_size": list(voxel_size), **arguments}))
 
 
 def scale_and_translation(multiscale: Any) -> tuple[list[float], list[float]]:

@@ -52,7 +52,7 @@ def declared(model: ChannelModel) -> dict[str, Any]:
     return {
         "data_type": model.dtype,
         "size": list(model.shape or ()),
-        "offset": list(model.offset),
+        "offset": list(model.offset or (0, 0, 0)),
         "finest": list(model.voxel_size),
         "resolutions": [list(size) for size in model.scales],
         "chunk": list(model.chunk or ()),

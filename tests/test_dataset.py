@@ -19,7 +19,7 @@ from emcatalog.cutout import Cutout, CutoutChannel
 from emcatalog.dataset import LazyChannel, lazy_arrays, to_dataset
 from emcatalog.entries import ChannelModel
 from emcatalog.formats.volume import ArraySpec
-from emcatalog.geometry import Box, Grid, Zyx, zyx
+from emcatalog.geometry import Alignment, Box, Grid, Zyx, zyx
 from emcatalog.mirror.layout import choose_layout
 from emcatalog.settings import Settings
 from tests.conftest import cut
@@ -144,7 +144,8 @@ class TestLazy:
 def channel(chunk: Zyx, dtype: str, offset: Zyx, shift: Zyx) -> CutoutChannel:
     grid = Grid((10_000, 10_000, 10_000), (8.0, 8.0, 8.0), offset)
     model = ChannelModel(url="precomputed://gs://b/v", kind="image", dtype=dtype, voxel_size=8, source="a test")
-    return CutoutChannel(model, ArraySpec("s", dtype, grid, chunk, "raw"), shift)
+    z, y, x = (by + 0.5 for by in shift)
+    return CutoutChannel(model, ArraySpec("s", dtype, grid, chunk, "raw"), Alignment((1.0, 1.0, 1.0), (z, y, x)))
 
 
 places = st.tuples(*[st.integers(-500, 500)] * 3)

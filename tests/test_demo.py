@@ -14,7 +14,6 @@ import pytest
 from emcatalog.entries import ChannelModel
 from emcatalog.errors import EmcatalogError, SourceMissingError
 from emcatalog.formats.opening import describe_volume
-from emcatalog.locations import StorageOptions
 from emcatalog.phantom import Phantom, make_phantom
 from emcatalog.settings import load_settings
 from tests.conftest import cut, python
@@ -101,7 +100,7 @@ class TestEntry:
 
 def assert_declared(channel: ChannelModel) -> None:
     """What the catalog says of a channel is what its info says."""
-    found = describe_volume(channel.location, load_settings(), StorageOptions())
+    found = describe_volume(channel, load_settings())
     finest = found.scales[0]
     assert finest.grid == channel.grid
     assert (finest.dtype, finest.encoding, finest.chunk) == (channel.dtype, channel.encoding, channel.chunk)

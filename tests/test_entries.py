@@ -109,9 +109,8 @@ class TestArguments:
         assert isinstance(caught.value, ValueError)
 
     def test_an_argument_like_no_other(self) -> None:
-        with pytest.raises(
-            UnknownArgumentError, match="bbox, units, resolution, channels, clip, offline, cache_dir"
-        ) as e:
+        known = "bbox, units, resolution, channels, channel, align, consecutive, clip, offline, cache_dir"
+        with pytest.raises(UnknownArgumentError, match=known) as e:
             norm_arguments(arguments(xyzzy=1))
         assert "Did you mean" not in str(e.value)
 
@@ -271,7 +270,7 @@ class TestCheckCatalog:
             ),
             (
                 lambda c: entry_of(c)["parameters"]["version"]["allowed"].append("v3"),
-                r"sources.tissue.args \(with \{'version': 'v3'\}\): volumes.raw: variant 'v3' is not among v1, v2",
+                r"sources.tissue.args \(with \{'version': 'v3'\}\): volumes.raw: there is no 'v3'; there are v1, v2",
             ),
             (
                 lambda c: entry_of(c)["parameters"]["version"]["allowed"].append(".."),

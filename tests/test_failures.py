@@ -23,6 +23,7 @@ from emcatalog.cutout import Cutout
 from emcatalog.errors import (
     CacheError,
     EmcatalogError,
+    NoRangesError,
     NotCachedError,
     SettingsError,
     SourceChangedError,
@@ -291,7 +292,7 @@ class TestVoxels:
     def test_a_server_that_ignores_ranges(self, tmp_path: Path) -> None:
         with row_of_chunks(tmp_path, sharding={}) as row:
             row.server.without_ranges = True
-            fetch_fails(row, SourceUnavailableError, ConnectionError, row.url, "does not serve parts of files")
+            fetch_fails(row, NoRangesError, ConnectionError, row.url, "does not serve parts of files")
             assert_mirror(row, has=set())
             row.server.heal()
             assert_completes(row)

@@ -26,12 +26,12 @@ from emcatalog.formats.opening import describe_volume, open_volume
 from emcatalog.formats.sharded import morton_code
 from emcatalog.formats.volume import Volume, VolumeSpec
 from emcatalog.geometry import Box, Grid
-from emcatalog.locations import StorageOptions, parse_location
 from emcatalog.mirror.cache import Cache
 from emcatalog.mirror.inventory import list_mirrors
 from emcatalog.settings import load_settings
 from emcatalog.stores import is_absent
 from tests import conftest
+from tests.conftest import channel
 from tests.replica.precomputed import build_precomputed
 from tests.replica.server import serve
 from tests.replica.stored import Array, Chunk, Scale, morton
@@ -87,13 +87,13 @@ def cut(url: str, dtype: str, **arguments: Any) -> Cutout:
 
 
 def describe(url: str) -> VolumeSpec:
-    return describe_volume(parse_location(f"precomputed://{url}"), load_settings(), StorageOptions())
+    return describe_volume(channel(f"precomputed://{url}"), load_settings())
 
 
 def open_scale(url: str) -> Volume:
     """The only scale of a volume."""
     (spec,) = describe(url).scales
-    return open_volume(parse_location(f"precomputed://{url}"), spec, load_settings(), StorageOptions())
+    return open_volume(channel(f"precomputed://{url}"), spec, load_settings())
 
 
 def chunk_box(scale: Scale, chunk: Chunk) -> Box:

@@ -200,15 +200,17 @@ class TestShift:
     def test_whole_shift_is_found(self, size: ZyxNm, shift: Zyx, origin: ZyxNm) -> None:
         z, y, x = (o - d * s for o, d, s in zip(origin, shift, size, strict=True))
         one, other = Grid((9, 9, 9), size, origin_nm=origin), Grid((7, 8, 9), size, origin_nm=(z, y, x))
-        assert one.shift_to(other) == shift
-        assert other.shift_to(one) == tuple(-d for d in shift)
+        box = Box((1, 2, 3), (4, 5, 6))
+        assert one.shift_to(other).box(box) == box.translate(shift)
+        assert other.shift_to(one).box(box.translate(shift)) == box
+        assert one.shift_to(other).is_shift
 
     def test_shift_leads_to_the_same_place(self) -> None:
         one = Grid((9, 9, 9), (40.0, 6.0, 4.0), origin_nm=(400.0, 60.0, 4.0))
         other = Grid((9, 9, 9), (40.0, 6.0, 4.0))
-        assert one.shift_to(other) == (10, 10, 1)
         box = Box((0, 1, 2), (3, 4, 5))
-        assert other.to_nm(box.translate(one.shift_to(other))) == one.to_nm(box)
+        assert one.shift_to(other).box(box) == box.translate((10, 10, 1))
+        assert other.to_nm(one.shift_to(other).box(box)) == one.to_nm(box)
 
     def test_part_of_a_voxel_is_refused_with_by_how_much(self) -> None:
         one, other = (Grid((9, 9, 9), (40.0, 6.0, 4.0), origin_nm=o) for o in ((20.0, 12.0, 1.0), (0.0, 0.0, 0.0)))

@@ -49,7 +49,7 @@ class TestParse:
             ("gs://bucket/em", "starts with a stored form"),
             ("precomputed://bucket/em", "starts with a stored form"),
             ("precomputd://gs://bucket/em", "Did you mean 'precomputed'"),
-            ("zarr://gs://bucket/em", "starts with a stored form"),
+            ("hdf5://gs://bucket/em", "starts with a stored form"),
             ("precomputed://ftp://host/em", "ftp:// is not among gs, s3, https, http, file, demo"),
             ("precomputed://htps://host/em", "Did you mean 'https'"),
             ("precomputed://gs://bucket/../em", r"no part '\.\.'"),

@@ -134,7 +134,7 @@ class TestMistakes:
             ("retries = 'many'", "retries .*not 'many'"),
             (
                 "retrys = 3",
-                "there is no setting 'retrys'; there are cache, mirrors, offline, retries. Did you mean 'retries'",
+                "there is no setting 'retrys'; there are cache, mirrors, offline, retries, lock. Did you mean 'retri",
             ),
             ("mirrors = 3", "mirrors .*not 3"),
             ("cache = ''", "cache .*not ''"),

@@ -101,7 +101,7 @@ def _channel(model: Any) -> Iterator[tuple[str, str]]:
     else:
         edges = " x ".join(f"{n * edge / 1000:,.4g}" for n, edge in zip(model.shape, model.voxel_size, strict=True))
         yield "extent", f"{' x '.join(map(str, model.shape))} voxels of {size} nm (x, y, z): {edges} um"
-    if any(model.offset):
+    if any(model.offset or ()):
         yield "starts at", f"voxel {', '.join(map(str, model.offset))}"
     yield "resolutions", ", ".join(_size(scale) for scale in model.scales or (model.voxel_size,)) + " nm"
     if model.chunk or model.encoding:

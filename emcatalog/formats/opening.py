@@ -1,47 +1,147 @@
-"""Location -> volume: the one place that knows which reader a stored form has."""
+"""Channel -> volume: the one place that knows which reader a stored form has, and what the catalog says beside it."""
 
 from __future__ import annotations
 
-from emcatalog.errors import SourceChangedError
-from emcatalog.formats import demo, precomputed
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from emcatalog.entries import ChannelModel
+from emcatalog.errors import SourceChangedError, SourceError
+from emcatalog.formats import demo
+from emcatalog.formats.documents import Documents
 from emcatalog.formats.volume import ArraySpec, Volume, VolumeSpec
-from emcatalog.locations import Location, StorageOptions, apply_mirrors
+from emcatalog.geometry import Zyx, reverse, zyx
+from emcatalog.locations import STORED_AXES, apply_mirrors
+from emcatalog.lock import Lock, LockedDocument, read_lock
 from emcatalog.settings import Settings
 from emcatalog.stores import Store, make_store
 
 
-def describe_volume(location: Location, settings: Settings, options: StorageOptions) -> VolumeSpec:
+class Reader(Protocol):
+    """One stored form, its metadata read."""
+
+    @property
+    def scales(self) -> tuple[ArraySpec, ...]:
+        """Finest first, in the order (z, y, x) of the stored axes, with the lengths that the source tells."""
+
+    def open_scale(self, index: int, keep: Store | None) -> Volume:
+        """Open one of the scales.
+
+        Args:
+            index: which of them.
+            keep: where files may be kept that can only be read whole; None where there is no such place.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+
+
+def _precomputed(_model: ChannelModel, documents: Documents) -> Reader:
+    from emcatalog.formats.precomputed import read_precomputed
+
+    return read_precomputed(documents)
+
+
+_READERS: Final[dict[str, Callable[[ChannelModel, Documents], Reader]]] = {
+    "precomputed": _precomputed,
+}
+"""By stored form. Imported when needed: some of their libraries are extras."""
+
+
+def describe_volume(model: ChannelModel, settings: Settings) -> VolumeSpec:
     """Ask the source for its metadata.
 
     Raises:
         SourceError: it is not there, or not what it should be.
     """
-    store = _store(location, settings, options)
-    return precomputed.describe(location, precomputed.read_info(location, store))
+    return VolumeSpec(model.url, _described(model, _read(model, _documents(model, settings))))
 
 
-def open_volume(location: Location, known: ArraySpec, settings: Settings, options: StorageOptions) -> Volume:
+def open_volume(model: ChannelModel, known: ArraySpec, settings: Settings, keep: Store | None = None) -> Volume:
     """Open one scale for reading, after asking the source whether it still is what the mirror was begun from.
 
     The question also keeps a source that moved away, whose chunks are all "not there", from being kept as background.
+
+    Args:
+        model: what the catalog says of the volume.
+        known: the scale, as it was described before.
+        settings: mirrors, retries, the lock file.
+        keep: where files may be kept that can only be read whole.
 
     Raises:
         SourceChangedError: it is not.
         SourceError: it is not there, or cannot be opened.
     """
-    store = _store(location, settings, options)
-    info = precomputed.read_info(location, store)
-    found = {scale.key: scale for scale in precomputed.describe(location, info).scales}.get(known.key)
-    if found != known:
+    reader = _read(model, _documents(model, settings))
+    described = _described(model, reader)
+    index = next((i for i, scale in enumerate(described) if scale.key == known.key), None)
+    if index is None or described[index] != known:
+        found = None if index is None else described[index]
         raise SourceChangedError(
-            f"{location}, scale {known.key}, is no longer what its mirror was begun from: {known} became {found};"
+            f"{model.url}, scale {known.key}, is no longer what its mirror was begun from: {known} became {found};"
             " remove the mirror with `emcatalog cache rm` and ask again"
         )
-    return precomputed.open_scale(location, info, known, store)
+    with _hint(model):
+        volume = reader.open_scale(index, keep)
+    if model.axes != STORED_AXES:
+        volume = volume.reordered(_order(model.axes))
+    return replace(volume, spec=known)
 
 
-def _store(location: Location, settings: Settings, options: StorageOptions) -> Store:
-    url = apply_mirrors(location.url, settings.mirrors)
+def lock_documents(model: ChannelModel, settings: Settings) -> dict[str, LockedDocument]:
+    """What the metadata documents of a volume are now, whatever the lock file says of them.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
+    documents = replace(_documents(model, settings), lock=Lock())
+    _read(model, documents)
+    today = datetime.now(UTC).date().isoformat()
+    return {
+        address: LockedDocument(sha256=document.sha256, generation=document.generation, locked=today)
+        for address, document in documents.seen.items()
+    }
+
+
+def _documents(model: ChannelModel, settings: Settings) -> Documents:
+    url = apply_mirrors(model.location.url, settings.mirrors)
     if url.startswith("demo://"):
         url = demo.local_url(url)
-    return make_store(url, options, settings.retries)
+    store = make_store(url, model.storage_options, settings.retries)
+    return Documents(model.location, store, read_lock(Path(settings.lock)))
+
+
+def _read(model: ChannelModel, documents: Documents) -> Reader:
+    with _hint(model):
+        return _READERS[model.location.format](model, documents)
+
+
+@contextmanager
+def _hint(model: ChannelModel) -> Iterator[None]:
+    """Where an address is a guess, its failure says so before anything else."""
+    try:
+        yield
+    except SourceError as error:
+        if model.unconfirmed is None:
+            raise
+        raise type(error)(f"{model.url} is not confirmed: {model.unconfirmed} ({error})") from error
+
+
+def _described(model: ChannelModel, reader: Reader) -> tuple[ArraySpec, ...]:
+    """The scales in space: axes put in order, lengths in the catalog's space where it says so."""
+    scales = tuple(scale.reordered(_order(model.axes)) for scale in reader.scales)
+    if model.voxel_size_from == "source":
+        return scales
+    pairs = zip(reverse(model.voxel_size), scales[0].grid.voxel_size_nm, strict=True)
+    z, y, x = (declared / stored for declared, stored in pairs)
+    return tuple(scale.with_voxel_size((z, y, x)) for scale in scales)
+
+
+def _order(axes: str) -> Zyx:
+    """Which of the stored axes (0 is z) are z, y and x in space: ``yxz`` says that the stored x is y in space."""
+    stored = dict(zip(axes, STORED_AXES, strict=True))
+    return zyx(["zyx".index(stored[axis]) for axis in "zyx"])

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import tensorstore as ts
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from emcatalog.errors import SourceCorruptError, SourceMissingError
+from emcatalog.formats.documents import Documents
 from emcatalog.formats.sharded import chunk_key, open_sharded
-from emcatalog.formats.volume import ArraySpec, Volume, VolumeSpec
+from emcatalog.formats.volume import ArraySpec, Volume
 from emcatalog.geometry import Box, Grid, Zyx, reverse
-from emcatalog.locations import Location
 from emcatalog.stores import Store, source_errors
 
 TENSORSTORE_ENCODINGS: Final = frozenset({"raw", "jpeg", "png", "compressed_segmentation"})
@@ -53,57 +54,60 @@ class Info(BaseModel):
     scales: list[ScaleInfo] = Field(min_length=1)
 
 
-def read_info(location: Location, store: Store) -> Info:
-    """Read the ``info`` document.
+@dataclass(frozen=True, slots=True)
+class Precomputed:
+    """A volume whose info was read."""
 
-    Args:
-        location: what is asked for, for messages.
-        store: the volume's folder.
+    documents: Documents
+    info: Info
+
+    @property
+    def scales(self) -> tuple[ArraySpec, ...]:
+        """Finest first."""
+        return tuple(_array_spec(self.info, scale) for scale in self.info.scales)
+
+    def open_scale(self, index: int, _keep: Store | None) -> Volume:
+        """Open one scale for reading.
+
+        Raises:
+            SourceError: TensorStore cannot open it.
+        """
+        location, store = self.documents.location, self.documents.store
+        scale, spec = self.info.scales[index], self.scales[index]
+        if scale.encoding not in TENSORSTORE_ENCODINGS:
+            from emcatalog.formats import foreign_codecs  # cloud-volume is an extra
+
+            return foreign_codecs.open_scale(location, spec, scale.sharding, store)
+        with source_errors(f"{location}, scale {spec.key}"):
+            lenient = _open(self.info, scale, store, fill=True)
+            if scale.sharding is None:
+                return Volume(spec, _open(self.info, scale, store, fill=False), lenient)
+            # For a sharded volume TensorStore takes fill_missing_data_reads and does not heed it.
+            return Volume(spec, lenient, lenient, _sharded_presence(spec, scale.sharding, store))
+
+
+def read_precomputed(documents: Documents) -> Precomputed:
+    """Read the ``info`` document.
 
     Raises:
         SourceError: it is not there, not readable, or not an info.
     """
-    with source_errors(f"{location}/info"):
-        answer = store.open().read("info").result()
-    if answer.state != "value":
+    location = documents.location
+    (text,) = documents.read("info")
+    if text is None:
         raise SourceMissingError(f"{location}: there is no info document; check the address, or EMCATALOG_MIRRORS")
     try:
-        info = Info.model_validate_json(answer.value)
+        info = Info.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the document"
-        start = answer.value[:40].decode("utf-8", "replace")
+        start = text[:40].decode("utf-8", "replace")
         raise SourceCorruptError(
             f"{location}/info is not the info of a precomputed volume: {key}: {first['msg']} (it begins with {start!r})"
         ) from error
     if info.num_channels != 1:
         raise SourceCorruptError(f"{location} has {info.num_channels} channels; only single-channel volumes are read")
-    return info
-
-
-def describe(location: Location, info: Info) -> VolumeSpec:
-    """The volume that an info document describes."""
-    scales = tuple(_array_spec(info, scale) for scale in info.scales)
-    return VolumeSpec(str(location), scales)
-
-
-def open_scale(location: Location, info: Info, spec: ArraySpec, store: Store) -> Volume:
-    """Open one scale for reading.
-
-    Raises:
-        SourceError: TensorStore cannot open it.
-    """
-    scale = next(scale for scale in info.scales if scale.key == spec.key)
-    if scale.encoding not in TENSORSTORE_ENCODINGS:
-        from emcatalog.formats import foreign_codecs  # cloud-volume is an extra
-
-        return foreign_codecs.open_scale(location, spec, scale.sharding, store)
-    with source_errors(f"{location}, scale {spec.key}"):
-        lenient = _open(info, scale, store, fill=True)
-        if scale.sharding is None:
-            return Volume(spec, _open(info, scale, store, fill=False), lenient)
-        # For a sharded volume TensorStore takes fill_missing_data_reads and does not heed it.
-        return Volume(spec, lenient, lenient, _sharded_presence(spec, scale.sharding, store))
+    return Precomputed(documents, info)
 
 
 def _sharded_presence(spec: ArraySpec, sharding: dict[str, Any], store: Store) -> Callable[[Box], bool]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import tensorstore as ts
 from pydantic import TypeAdapter, ValidationError
 
 from emcatalog.errors import ArgumentError
-from emcatalog.geometry import Box, Grid, Zyx, ZyxNm, format_xyz, same_size
-
-TYPICAL_RATIO: Final = {"raw": 1.0, "jpeg": 0.17, "jxl": 0.12, "png": 0.7, "compressed_segmentation": 0.01}
-"""Stored bytes for a byte of voxels, for estimates only: FIB-25 at 8 nm gave 0.17 (jpeg) and 0.005 (labels)."""
+from emcatalog.geometry import Box, Grid, Index, Zyx, ZyxNm, format_xyz, same_length, same_size, zyx
 
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """One source array: one scale of one volume."""
+    """One source array: one scale of one volume, (z, y, x) in space, or (c, z, y, x) where it has several channels."""
 
     key: str
     """Name of the scale at the source: ``8x8x8``."""
@@ -26,10 +24,43 @@ class ArraySpec:
     """NumPy's name: ``uint8``."""
     grid: Grid
     """Where its voxels stand."""
-    chunk: Zyx
-    """Voxels of a stored chunk, (z, y, x), on a lattice through the first voxel."""
+    chunk: Index
+    """Voxels of a stored chunk, (z, y, x) or (c, z, y, x), on a lattice through the first voxel."""
     encoding: str
     """How a chunk is stored: ``jpeg``, ``compressed_segmentation``, ..."""
+    num_channels: int | None = None
+    """Length of the axis of channels, or None where there is no such axis."""
+
+    @property
+    def offset(self) -> Index:
+        """First voxel, along all axes."""
+        return self.grid.offset if self.num_channels is None else (0, *self.grid.offset)
+
+    @property
+    def shape(self) -> Index:
+        """Voxels along all axes."""
+        return self.grid.shape if self.num_channels is None else (self.num_channels, *self.grid.shape)
+
+    def reordered(self, order: Zyx) -> ArraySpec:
+        """The same array with its axes of space in another order."""
+        grid = self.grid
+        return replace(
+            self,
+            grid=Grid(
+                zyx([grid.shape[i] for i in order]),
+                _pick(grid.voxel_size_nm, order),
+                zyx([grid.offset[i] for i in order]),
+                _pick(grid.origin_nm, order),
+            ),
+            chunk=(*self.chunk[:-3], *(self.chunk[-3:][i] for i in order)),
+        )
+
+    def with_voxel_size(self, factor: ZyxNm) -> ArraySpec:
+        """The same voxels in another space, all lengths times these factors."""
+        size, origin = self.grid.voxel_size_nm, self.grid.origin_nm
+        return replace(
+            self, grid=replace(self.grid, voxel_size_nm=_times(size, factor), origin_nm=_times(origin, factor))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +90,15 @@ class VolumeSpec:
             f"{self.url} has no scale of {format_xyz(resolution_nm)} nm (x, y, z); resolution can be {sizes}"
         )
 
+    def nearest(self, resolution_nm: ZyxNm) -> ArraySpec:
+        """The coarsest scale whose voxels are not larger than these, or the finest where all are."""
+        fine = [
+            scale
+            for scale in self.scales
+            if all(a <= b or same_length(a, b) for a, b in zip(scale.grid.voxel_size_nm, resolution_nm, strict=True))
+        ]
+        return max(fine, key=lambda scale: math.prod(scale.grid.voxel_size_nm)) if fine else self.scales[0]
+
     def to_json(self) -> bytes:
         """As kept in the cache."""
         return _VOLUME_SPEC.dump_json(self, indent=1)
@@ -76,12 +116,22 @@ class VolumeSpec:
             raise ValueError(str(error)) from error
 
 
+def _pick(values: ZyxNm, order: Zyx) -> ZyxNm:
+    z, y, x = (values[i] for i in order)
+    return z, y, x
+
+
+def _times(values: ZyxNm, factor: ZyxNm) -> ZyxNm:
+    z, y, x = (a * b for a, b in zip(values, factor, strict=True))
+    return z, y, x
+
+
 _VOLUME_SPEC: Final = TypeAdapter(VolumeSpec)
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """An open source array. Its TensorStores have the axes (z, y, x) and the source's own voxel indices."""
+    """An open source array. Its TensorStores have the axes of its spec and the source's own voxel indices."""
 
     spec: ArraySpec
     """What it is."""
@@ -91,3 +141,22 @@ class Volume:
     """Gives background where the source lacks a chunk."""
     holds: Callable[[Box], bool] | None = None
     """Whether the source has the chunk that covers this box of its voxels: for forms whose ``strict`` cannot tell."""
+
+    def reordered(self, order: Zyx) -> Volume:
+        """The same volume with its axes of space in another order."""
+        leading = len(self.spec.chunk) - 3
+        axes = [*range(leading), *(leading + i for i in order)]
+        # Where axis i of the result comes from, and so where axis i of a box of it goes.
+        back = [axes.index(i) for i in range(len(axes))]
+        holds = self.holds
+
+        def holds_reordered(box: Box) -> bool:
+            assert holds is not None
+            return holds(Box(tuple(box.begin[i] for i in back), tuple(box.end[i] for i in back)))
+
+        return Volume(
+            self.spec.reordered(order),
+            self.strict.transpose(axes),
+            self.lenient.transpose(axes),
+            None if holds is None else holds_reordered,
+        )

@@ -26,7 +26,7 @@ from emcatalog.errors import (
     explain,
 )
 from emcatalog.formats.volume import ArraySpec
-from emcatalog.geometry import Box, Zyx, zyx
+from emcatalog.geometry import Box, Index
 from emcatalog.mirror.layout import Layout, choose_layout, unit_of, zarr_metadata
 from emcatalog.stores import Store
 
@@ -79,14 +79,14 @@ class Reading:
     """Voxels on their way from the mirror into memory."""
 
     voxels: NDArray[Any]
-    """(z, y, x); not to be looked at before ``result``."""
+    """Of the box; not to be looked at before ``result``."""
     copy: ts.WriteFutures
     """Done when they are there."""
     path: str
     """For messages."""
 
     def result(self) -> NDArray[Any]:
-        """The voxels, (z, y, x).
+        """The voxels, along the mirror's axes.
 
         Raises:
             NotCachedError: a part of the box was never fetched.
@@ -116,12 +116,11 @@ class MirrorArray:
 
     def index(self, box: Box) -> Box:
         """A box of source voxels in indices of the mirror."""
-        z, y, x = self.spec.grid.offset
-        return box.translate((-z, -y, -x))
+        return box.translate([-first for first in self.spec.offset])
 
     def source_box(self, box: Box) -> Box:
         """A box of mirror indices in voxels of the source."""
-        return box.translate(self.spec.grid.offset)
+        return box.translate(self.spec.offset)
 
     def count(self, box: Box) -> int:
         """How many units a box of source voxels touches."""
@@ -144,11 +143,11 @@ class MirrorArray:
         """Begin to read a box of source voxels from the mirror alone; ``result()`` of it gives the voxels."""
         # NumPy asks for huge pages where TensorStore's own allocation does not: to touch a gigabyte for the first time
         # takes longer than to decode it (benchmarks/fetch.py, "read").
-        voxels = np.empty(box.shape, self.spec.dtype)
+        voxels: NDArray[Any] = np.empty(box.shape, self.spec.dtype)
         return Reading(voxels, ts.array(voxels).write(self.store[self.index(box).slices]), self.path)
 
     def _aligned(self, box: Box) -> Box:
-        everything = Box((0, 0, 0), self.spec.grid.shape)
+        everything = Box((0,) * len(self.spec.shape), self.spec.shape)
         grown = self.index(box).grow_to(self.layout.unit).intersect(everything)
         if grown is None:
             raise AssertionError(f"{box} was not clipped to {self.spec.grid.extent}")
@@ -189,10 +188,10 @@ def open_array(store: Store, spec: ArraySpec, path: str, source: str, *, create:
                 return None
             opened = _open(store, zarr_metadata(spec, choose_layout(spec)), create=True)
         uncommitted = _open(store, {}, fill=True)
-    shape = zyx([int(side) for side in opened.shape])
-    if (shape, opened.dtype.numpy_dtype) != (spec.grid.shape, np.dtype(spec.dtype)):
+    shape = tuple(int(side) for side in opened.shape)
+    if (shape, opened.dtype.numpy_dtype) != (spec.shape, np.dtype(spec.dtype)):
         raise SourceChangedError(
-            f"{path} mirrors {shape} {opened.dtype.name} (z, y, x), but the source is now {spec.grid.shape}"
+            f"{path} mirrors {shape} {opened.dtype.name} (z, y, x), but the source is now {spec.shape}"
             f" {spec.dtype}; remove the mirror with `emcatalog cache rm`"
         )
     return MirrorArray(spec, _layout_of(opened, spec), opened, uncommitted, path, source)
@@ -225,5 +224,5 @@ def _layout_of(opened: ts.TensorStore, spec: ArraySpec) -> Layout:
     return Layout(chunk, _shape(opened.chunk_layout.write_chunk), unit_of(chunk, spec))
 
 
-def _shape(grid: Any) -> Zyx:
-    return zyx([int(side) for side in grid.shape])
+def _shape(grid: Any) -> Index:
+    return tuple(int(side) for side in grid.shape)

@@ -20,6 +20,9 @@ from emcatalog.stores import Store, make_store
 VOLUME_FILE: Final = "emcatalog.json"
 """Beside the scales of a volume: its description, so that the mirror is opened without a request."""
 
+KEPT: Final = "files"
+"""Beside the scales: the source's own files, where it has some that can only be read whole."""
+
 _INDEX_CACHE_BYTES: Final = 16 << 20
 """Shard indexes of the mirror, for random patches."""
 
@@ -77,6 +80,10 @@ class Cache:
         with cache_errors(f"{self.url}/{location.folder}"):
             self.store.below(location.folder).open().write(VOLUME_FILE, spec.to_json()).result()
 
+    def kept_files(self, location: Location) -> Store:
+        """Where files of a source are kept that can only be read whole, byte for byte."""
+        return self.store.below(f"{location.folder}/{KEPT}")
+
     def array(self, location: Location, spec: ArraySpec, *, create: bool) -> MirrorArray | None:
         """The mirror of one scale; None where there is none and it is not to be made.
 
@@ -96,7 +103,7 @@ class Cache:
 
 def _group(location: Location, spec: ArraySpec) -> dict[str, Any]:
     """Zarr group around one mirror, an OME-Zarr image."""
-    image = ome.image(location.folder, ARRAY, spec.grid, spec.grid.offset)
+    image = ome.image(location.folder, ARRAY, spec.grid, spec.grid.offset, channels=spec.num_channels is not None)
     mirror = {"source": str(location), "scale": spec.key, "voxel_offset": list(spec.grid.offset)}
     return {
         "zarr_format": 3,

@@ -13,12 +13,12 @@ import tensorstore as ts
 
 from emcatalog.errors import CacheCorruptError, CacheError
 from emcatalog.formats.volume import ArraySpec, VolumeSpec
-from emcatalog.geometry import Box, zyx
+from emcatalog.geometry import Box
 from emcatalog.locations import folder_name
 from emcatalog.mirror.array import ARRAY, MirrorArray, open_array
 from emcatalog.mirror.cache import VOLUME_FILE, Cache
 
-_SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<z>\d+)/(?P<y>\d+)/(?P<x>\d+)")
+_SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<cell>\d+(/\d+)+)")
 """Key of a shard below the cache, in Zarr's default chunk key encoding."""
 
 
@@ -161,9 +161,12 @@ def _damage(array: MirrorArray, key: str) -> str | None:
 def _shard_box(array: MirrorArray, key: str) -> Box | None:
     match = _SHARD.fullmatch(key)
     assert match is not None, key
-    begin = zyx([int(match[axis]) * side for axis, side in zip("zyx", array.layout.shard, strict=True)])
-    shard = Box(begin, zyx([a + side for a, side in zip(begin, array.layout.shard, strict=True)]))
-    return shard.intersect(Box((0, 0, 0), array.spec.grid.shape))
+    cell = [int(number) for number in match["cell"].split("/")]
+    if len(cell) != len(array.layout.shard):
+        return None
+    begin = tuple(number * side for number, side in zip(cell, array.layout.shard, strict=True))
+    shard = Box(begin, tuple(a + side for a, side in zip(begin, array.layout.shard, strict=True)))
+    return shard.intersect(Box((0,) * len(begin), array.spec.shape))
 
 
 def _is_stored(store: ts.TensorStore, box: Box) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from emcatalog.formats.volume import ArraySpec
-from emcatalog.geometry import Zyx, zyx
+from emcatalog.geometry import Index, axis_names
 
 CHUNK_SIDE: Final = 64
 """Longest edge of a chunk where the source's chunk can be divided: small boxes and patches read little beside."""
@@ -21,31 +21,37 @@ SHARD_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Lattices through the first voxel of a mirror, (z, y, x)."""
+    """Lattices through the first voxel of a mirror, along its axes."""
 
-    chunk: Zyx
+    chunk: Index
     """What is compressed, checksummed and read as one."""
-    shard: Zyx
+    shard: Index
     """What is one file."""
-    unit: Zyx
+    unit: Index
     """What is fetched as one: whole source chunks that fill whole mirror chunks."""
 
 
 def choose_layout(spec: ArraySpec) -> Layout:
-    """The layout of a new mirror: chunks that divide the source's chunks, in shards of bounded size."""
-    chunk = zyx([_divisor(side) for side in spec.chunk])
-    shard = list(spec.chunk)
+    """The layout of a new mirror: chunks that fill the source's chunks, in shards of whole units and bounded size."""
+    chunk = _chunk(spec)
+    unit = unit_of(chunk, spec)
+    shard = list(unit)
     itemsize = np.dtype(spec.dtype).itemsize
+    space = range(len(shard) - 3, len(shard))
     while True:
-        axis = min(range(3), key=lambda i: (shard[i] * 2 > SHARD_SIDE, shard[i]))
+        axis = min(space, key=lambda i: (shard[i] * 2 > SHARD_SIDE, shard[i]))
         if shard[axis] * 2 > SHARD_SIDE or math.prod(shard) * itemsize * 2 > SHARD_BYTES:
-            return Layout(chunk, zyx(shard), spec.chunk)
+            return Layout(chunk, tuple(shard), unit)
         shard[axis] *= 2
 
 
-def unit_of(chunk: Zyx, spec: ArraySpec) -> Zyx:
+def unit_of(chunk: Index, spec: ArraySpec) -> Index:
     """The smallest block that is whole in the mirror's chunks and in the source's."""
-    return zyx([math.lcm(a, b) for a, b in zip(chunk, spec.chunk, strict=True)])
+    return tuple(
+        # A source chunk that spans the volume ends with it, wherever the mirror's chunks do.
+        -(-size // own) * own if stored >= size else math.lcm(own, stored)
+        for own, stored, size in zip(chunk, spec.chunk, spec.shape, strict=True)
+    )
 
 
 def zarr_metadata(spec: ArraySpec, layout: Layout) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def zarr_metadata(spec: ArraySpec, layout: Layout) -> dict[str, Any]:
         "shape": spec.grid.shape,
         "data_type": spec.dtype,
         "fill_value": 0,
-        "dimension_names": ["z", "y", "x"],
+        "dimension_names": axis_names(len(spec.shape)),
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": layout.shard}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
     }
@@ -66,7 +72,20 @@ def zarr_metadata(spec: ArraySpec, layout: Layout) -> dict[str, Any]:
 _BYTES: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
-def _divisor(side: int) -> int:
-    """The largest divisor of a source chunk's edge up to ``CHUNK_SIDE``, or the edge itself if that is a sliver."""
-    best = max(d for d in range(1, CHUNK_SIDE + 1) if side % d == 0)
-    return best if best * 4 > CHUNK_SIDE or best == side else side
+def _chunk(spec: ArraySpec) -> Index:
+    """Chunks of the mirror: of one channel, and of one slice where the source is a pile of slices cut into strips."""
+    (thickness, rows, columns), width = spec.chunk[-3:], spec.grid.shape[-1]
+    z, y, x = (_side(stored, size) for stored, size in zip(spec.chunk[-3:], spec.grid.shape, strict=True))
+    if thickness == 1 and columns >= width > CHUNK_SIDE:
+        # A strip is read whole, so that it is kept whole; of a few rows it is too flat for a chunk.
+        y = CHUNK_SIDE // rows * rows if rows < CHUNK_SIDE else y
+        x = 2 * CHUNK_SIDE
+    return (1,) * (len(spec.chunk) - 3) + (z, y, x)
+
+
+def _side(stored: int, size: int) -> int:
+    """Edge of a mirror's chunk along one axis: a divisor of the source's, as near to ``CHUNK_SIDE`` as there is."""
+    if stored >= size and stored > CHUNK_SIDE:
+        return CHUNK_SIDE
+    best = max(d for d in range(1, CHUNK_SIDE + 1) if stored % d == 0)
+    return best if best * 4 > CHUNK_SIDE or best == stored else stored
