@@ -397,7 +397,7 @@ def _find_scale(name: str, arguments: VolumeArguments, cache: Cache, settings: S
         raise NotCachedError(f"offline, and {model.url} was never opened with the cache {cache.url}")
     if known is None or not (settings.offline or known.has(size) or arguments.nearest):
         # Never opened before, or opened before this scale was published.
-        known = describe_volume(model, settings)
+        known = describe_volume(model, settings, cache.kept_files(model.location))
         cache.keep_volume(model.location, known)
     return known.nearest(size) if arguments.nearest else known.at(size)
 

@@ -67,6 +67,10 @@ class NoRangesError(SourceUnavailableError):
     """The server sends whole files only."""
 
 
+class SlowSourceWarning(UserWarning):
+    """Reading works, but takes much longer than it need."""
+
+
 class SourceCorruptError(SourceError):
     """The server answered with something that is not what it should be."""
 

@@ -70,6 +70,15 @@ class Location:
         return f"{self.format}://{self.url}"
 
     @property
+    def base(self) -> str:
+        """URL of the folder that holds the volume's documents: of a stack, the part that is the same for all slices."""
+        return self.url if self.format not in STACKS else self.url[: self.url.index("{")].rpartition("/")[0]
+
+    def slice_name(self, z: int) -> str:
+        """Name of one file of a stack below ``base``."""
+        return self.url[len(self.base) + 1 :].format(z=z)
+
+    @property
     def folder(self) -> str:
         """Where its mirror lies below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg``.
 

@@ -34,8 +34,14 @@ class Documents:
     """The volume's folder."""
     lock: Lock = field(default_factory=Lock)
     """What the documents should be."""
+    keep: Store | None = None
+    """Where files may be kept that can only be read whole; None where there is no such place."""
     seen: dict[str, Document] = field(default_factory=dict)
     """What was read, by address."""
+
+    def address(self, name: str) -> str:
+        """A document, for messages and for the lock file."""
+        return f"{self.location.format}://{self.location.base}/{name}"
 
     def read(self, *names: str) -> list[bytes | None]:
         """The bytes of some documents, asked for at once; None for one that is not there.
@@ -48,7 +54,7 @@ class Documents:
         asked = [(name, kvstore.read(name)) for name in names]
         found = []
         for name, future in asked:
-            with source_errors(f"{self.location}/{name}"):
+            with source_errors(self.address(name)):
                 answer = future.result()
             stored = answer.value if answer.state == "value" else None
             self.note(name, stored, answer.stamp.generation)
@@ -71,7 +77,7 @@ class Documents:
             SourceChangedError: it is not what the lock file says.
         """
         digest = None if content is None else hashlib.sha256(content).hexdigest()
-        address = f"{self.location}/{name}"
+        address = self.address(name)
         self.seen[address] = Document(digest, _text(generation))
         locked = self.lock.documents.get(address)
         if locked is not None and locked.sha256 != digest:
@@ -86,10 +92,10 @@ class Documents:
             parsed = json.loads(text)
         except ValueError as error:
             raise SourceCorruptError(
-                f"{self.location}/{name} is not JSON: {error} (it begins with {text[:40].decode('utf-8', 'replace')!r})"
+                f"{self.address(name)} is not JSON: {error} (it begins with {text[:40].decode('utf-8', 'replace')!r})"
             ) from error
         if not isinstance(parsed, Mapping):
-            raise SourceCorruptError(f"{self.location}/{name} holds {text[:40]!r}, not a JSON object")
+            raise SourceCorruptError(f"{self.address(name)} holds {text[:40]!r}, not a JSON object")
         return dict(parsed)
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from emcatalog.errors import SourceCorruptError
 from emcatalog.formats.sharded import chunk_key, open_sharded
-from emcatalog.formats.volume import ArraySpec, Volume
-from emcatalog.geometry import Box, zyx
+from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
+from emcatalog.geometry import Box
 from emcatalog.locations import Location
 from emcatalog.stores import Store
 
@@ -29,9 +29,6 @@ CODEC_NAMES: Final = {
     "kempressed": "kempressed",
 }
 """Encoding in an info document -> encoding in cloud-volume."""
-
-_AT_ONCE: Final = 32
-"""Chunks that are asked for at one time, as many as TensorStore's http driver allows requests."""
 
 ReadChunk = Callable[[Box], bytes | None]
 """The stored bytes of the chunk that covers this box; None where the source has none."""
@@ -64,22 +61,15 @@ def _import_decoder(encoding: str) -> Callable[..., NDArray[Any]]:
 
 
 def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.TensorStore:
-    def read_chunk(domain: ts.IndexDomain, array: NDArray[Any], _: object) -> None:
-        box = Box(zyx(domain.inclusive_min), zyx(domain.exclusive_max))
+    def read_chunk(box: Box) -> NDArray[Any]:
         stored = read(box)
-        if stored is None and not fill:
+        if stored is not None:
+            return _decode(stored, spec, box, what)
+        if not fill:
             raise ValueError(f"NOT_FOUND: chunk {box} of {what} is missing")
-        array[...] = 0 if stored is None else _decode(stored, spec, box, what)
+        return np.zeros(box.shape, spec.dtype)
 
-    z, y, x = spec.grid.shape
-    return ts.virtual_chunked(
-        read_chunk,
-        dtype=ts.dtype(spec.dtype),
-        domain=ts.IndexDomain(inclusive_min=spec.grid.offset, shape=(z, y, x), labels=["", "", ""]),
-        chunk_layout=ts.ChunkLayout(read_chunk_shape=spec.chunk, grid_origin=spec.grid.offset),
-        # Its own threads: a callback waits for a shard index, which the shared ones may have to decode.
-        context=ts.Context({"data_copy_concurrency": {"limit": _AT_ONCE}}),
-    )
+    return virtual_store(spec, read_chunk)
 
 
 def _decode(stored: bytes, spec: ArraySpec, box: Box, what: str) -> NDArray[Any]:

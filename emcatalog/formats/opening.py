@@ -46,19 +46,32 @@ def _precomputed(_model: ChannelModel, documents: Documents) -> Reader:
     return read_precomputed(documents)
 
 
+def _stack(model: ChannelModel, documents: Documents) -> Reader:
+    from emcatalog.formats.stack import read_stack  # tifffile and imagecodecs are extras
+
+    return read_stack(documents, model)
+
+
 _READERS: Final[dict[str, Callable[[ChannelModel, Documents], Reader]]] = {
     "precomputed": _precomputed,
+    "tiff": _stack,
+    "png": _stack,
 }
 """By stored form. Imported when needed: some of their libraries are extras."""
 
 
-def describe_volume(model: ChannelModel, settings: Settings) -> VolumeSpec:
+def describe_volume(model: ChannelModel, settings: Settings, keep: Store | None = None) -> VolumeSpec:
     """Ask the source for its metadata.
+
+    Args:
+        model: what the catalog says of the volume.
+        settings: mirrors, retries, the lock file.
+        keep: where files may be kept that can only be read whole.
 
     Raises:
         SourceError: it is not there, or not what it should be.
     """
-    return VolumeSpec(model.url, _described(model, _read(model, _documents(model, settings))))
+    return VolumeSpec(model.url, _described(model, _read(model, _documents(model, settings, keep))))
 
 
 def open_volume(model: ChannelModel, known: ArraySpec, settings: Settings, keep: Store | None = None) -> Volume:
@@ -76,7 +89,7 @@ def open_volume(model: ChannelModel, known: ArraySpec, settings: Settings, keep:
         SourceChangedError: it is not.
         SourceError: it is not there, or cannot be opened.
     """
-    reader = _read(model, _documents(model, settings))
+    reader = _read(model, _documents(model, settings, keep))
     described = _described(model, reader)
     index = next((i for i, scale in enumerate(described) if scale.key == known.key), None)
     if index is None or described[index] != known:
@@ -98,7 +111,7 @@ def lock_documents(model: ChannelModel, settings: Settings) -> dict[str, LockedD
     Raises:
         SourceError: the source cannot be read.
     """
-    documents = replace(_documents(model, settings), lock=Lock())
+    documents = replace(_documents(model, settings, None), lock=Lock())
     _read(model, documents)
     today = datetime.now(UTC).date().isoformat()
     return {
@@ -107,12 +120,12 @@ def lock_documents(model: ChannelModel, settings: Settings) -> dict[str, LockedD
     }
 
 
-def _documents(model: ChannelModel, settings: Settings) -> Documents:
-    url = apply_mirrors(model.location.url, settings.mirrors)
+def _documents(model: ChannelModel, settings: Settings, keep: Store | None) -> Documents:
+    url = apply_mirrors(model.location.base, settings.mirrors)
     if url.startswith("demo://"):
         url = demo.local_url(url)
     store = make_store(url, model.storage_options, settings.retries)
-    return Documents(model.location, store, read_lock(Path(settings.lock)))
+    return Documents(model.location, store, read_lock(Path(settings.lock)), keep)
 
 
 def _read(model: ChannelModel, documents: Documents) -> Reader:

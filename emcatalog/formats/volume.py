@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import tensorstore as ts
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from emcatalog.errors import ArgumentError
@@ -124,6 +125,26 @@ def _pick(values: ZyxNm, order: Zyx) -> ZyxNm:
 def _times(values: ZyxNm, factor: ZyxNm) -> ZyxNm:
     z, y, x = (a * b for a, b in zip(values, factor, strict=True))
     return z, y, x
+
+
+_AT_ONCE: Final = 32
+"""Chunks that a reader of ours is asked for at one time: as many as TensorStore's http driver allows requests."""
+
+
+def virtual_store(spec: ArraySpec, read_chunk: Callable[[Box], NDArray[Any]]) -> ts.TensorStore:
+    """An array whose chunks a function of ours reads: it gets a box of the source's voxels, and gives them."""
+
+    def fill(domain: ts.IndexDomain, array: NDArray[Any], _: object) -> None:
+        array[...] = read_chunk(Box(domain.inclusive_min, domain.exclusive_max))
+
+    return ts.virtual_chunked(
+        fill,
+        dtype=ts.dtype(spec.dtype),
+        domain=ts.IndexDomain(inclusive_min=spec.offset, shape=spec.shape, labels=[""] * len(spec.shape)),
+        chunk_layout=ts.ChunkLayout(read_chunk_shape=spec.chunk, grid_origin=spec.offset),
+        # Its own threads: a callback waits for requests, whose answers the shared ones may have to decode.
+        context=ts.Context({"data_copy_concurrency": {"limit": _AT_ONCE}}),
+    )
 
 
 _VOLUME_SPEC: Final = TypeAdapter(VolumeSpec)

@@ -73,13 +73,11 @@ _BYTES: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 def _chunk(spec: ArraySpec) -> Index:
-    """Chunks of the mirror: of one channel, and of one slice where the source is a pile of slices cut into strips."""
-    (thickness, rows, columns), width = spec.chunk[-3:], spec.grid.shape[-1]
+    """Chunks of the mirror: of one channel; flat where the source is a pile of slices."""
+    (thickness, _, columns), width = spec.chunk[-3:], spec.grid.shape[-1]
     z, y, x = (_side(stored, size) for stored, size in zip(spec.chunk[-3:], spec.grid.shape, strict=True))
     if thickness == 1 and columns >= width > CHUNK_SIDE:
-        # A strip is read whole, so that it is kept whole; of a few rows it is too flat for a chunk.
-        y = CHUNK_SIDE // rows * rows if rows < CHUNK_SIDE else y
-        x = 2 * CHUNK_SIDE
+        x = 2 * CHUNK_SIDE  # whole rows are read and kept: larger chunks of one slice cost nothing
     return (1,) * (len(spec.chunk) - 3) + (z, y, x)
 
 
