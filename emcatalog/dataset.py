@@ -10,7 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from emcatalog.cutout import Cutout
+from emcatalog.errors import ArgumentError, listing
 from emcatalog.geometry import Box, Zyx
+from emcatalog.labels import renumber
 
 
 def to_dataset(cutout: Cutout, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> xr.Dataset:
@@ -31,6 +33,26 @@ def to_dataset(cutout: Cutout, arrays: Mapping[str, Any], about: Mapping[str, An
         name: (cutout.channels[name].dims, array, cutout.channel_attributes(name)) for name, array in arrays.items()
     }
     return xr.Dataset(variables, coordinates, {**cutout.attributes(), **about})
+
+
+def renumber_instances(dataset: xr.Dataset) -> xr.Dataset:
+    """A Dataset in memory with its instances numbered 1, 2, 3, ...
+
+    Returns:
+        The same with ``uint32`` numbers in the place of ids, and for each such variable ``<name>_ids``: the ids by
+        number, so that ``dataset.labels_ids.values[dataset.labels.values]`` are the ids again.
+
+    Raises:
+        ArgumentError: there are no instances.
+    """
+    names = [str(name) for name, variable in dataset.items() if variable.attrs["kind"] == "instances"]
+    if not names:
+        raise ArgumentError(f"consecutive=True, and none of {listing(dataset)} holds instances; leave it away")
+    for name in names:
+        numbers, ids = renumber(dataset[name].values)
+        dataset[name] = (dataset[name].dims, numbers, dataset[name].attrs)
+        dataset[f"{name}_ids"] = (f"{name}_number", ids)
+    return dataset
 
 
 def lazy_arrays(cutout: Cutout, block: Zyx | None = None) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any, Final
 
-from emcatalog.entries import ChannelModel, VolumeArguments
+from emcatalog.entries import ChannelModel, VolumeArguments, typical_ratio
 from emcatalog.geometry import NmBox, ZyxNm, format_xyz
 
 _ABOUT: Final = ("organism", "tissue", "modality", "licence", "citation", "doi", "homepage")
@@ -15,9 +16,10 @@ _ABOUT: Final = ("organism", "tissue", "modality", "licence", "citation", "doi",
 def describe_text(name: str, description: str | None, metadata: Mapping[str, Any], arguments: VolumeArguments) -> str:
     """A few lines."""
     lines = [f"<{name}> {description or ''}".rstrip()]
-    lines += [f"  {channel:<10} {', '.join(facts)}" for channel, facts in channel_facts(arguments).items()]
-    lines += [f"  {key:<10} {value}" for key, value in box_facts(arguments).items()]
-    lines += [f"  {key:<10} {metadata[key]}" for key in ("licence", "doi") if metadata.get(key)]
+    width = max(map(len, (*arguments.chosen, "resolution")))
+    lines += [f"  {channel:<{width}} {', '.join(facts)}" for channel, facts in channel_facts(arguments).items()]
+    lines += [f"  {key:<{width}} {value}" for key, value in box_facts(arguments).items()]
+    lines += [f"  {key:<{width}} {metadata[key]}" for key in ("licence", "citation", "doi") if metadata.get(key)]
     return "\n".join(lines)
 
 
@@ -27,13 +29,14 @@ def describe_html(name: str, description: str | None, metadata: Mapping[str, Any
     channels = _rows((channel, *row) for channel, row in channel_facts(arguments).items())
     return (
         f"<div><b>{escape(name)}</b> {escape(description or '')}"
-        f"<table><tr><th>channel</th><th>kind</th><th>dtype</th><th>extent (x, y, z)</th><th>scales</th></tr>"
+        "<table><tr><th>channel</th><th>kind</th><th>dtype</th><th>extent (x, y, z)</th><th>scales</th>"
+        "<th>on the remote</th></tr>"
         f"{channels}</table><table>{_rows(facts.items())}</table></div>"
     )
 
 
-def channel_facts(arguments: VolumeArguments) -> dict[str, tuple[str, str, str, str]]:
-    """Kind, dtype, extent and scales of each channel that is read."""
+def channel_facts(arguments: VolumeArguments) -> dict[str, tuple[str, str, str, str, str]]:
+    """Kind, dtype, extent, scales and size on the remote of each channel that is read."""
     return {name: _facts(channel) for name, channel in arguments.chosen.items()}
 
 
@@ -52,15 +55,34 @@ def box_facts(arguments: VolumeArguments) -> dict[str, str]:
     }
 
 
-def _facts(channel: ChannelModel) -> tuple[str, str, str, str]:
+def remote_size(channel: ChannelModel) -> str:
+    """How much there is: the voxels of the finest scale, and what they take where they are stored."""
+    if channel.shape is None:
+        return "size not confirmed"
+    voxels = math.prod(channel.shape) * (channel.num_channels or 1) * _itemsize(channel)
+    if channel.stored_bytes:
+        return f"{_bytes(voxels)} of voxels, stored in {_bytes(channel.stored_bytes)}"
+    if channel.encoding is None:
+        return f"{_bytes(voxels)} of voxels"
+    return f"{_bytes(voxels)} of voxels, stored in about {_bytes(typical_ratio(channel.encoding) * voxels)} (estimated)"
+
+
+def _bytes(number: float) -> str:
+    """Bytes for a person, in units of thousands: ``525 GB``."""
+    power = min(5, int(math.log10(max(number, 1)) // 3))
+    return f"{number / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
+
+
+def _facts(channel: ChannelModel) -> tuple[str, str, str, str, str]:
     extent = " x ".join(map(str, channel.shape)) if channel.shape else "extent not confirmed"
+    extent += f", {channel.num_channels} channels" if channel.num_channels else ""
+    extent += "" if channel.unconfirmed is None else " (address not confirmed)"
     sizes = channel.resolutions_nm
-    return channel.kind, channel.dtype, extent, f"{_scale_names(sizes)} nm"
+    return channel.kind, channel.dtype, extent, f"{_scale_names(sizes)} nm", remote_size(channel)
 
 
 def _scale_names(sizes: tuple[ZyxNm, ...]) -> str:
-    names = [f"{size[0]:.10g}" if len(set(size)) == 1 else format_xyz(size) for size in sizes]
-    return ", ".join(names) if len(names) < 5 else f"{names[0]}, {names[1]}, ... {names[-1]}"
+    return ", ".join(f"{size[0]:.10g}" if len(set(size)) == 1 else format_xyz(size) for size in sizes)
 
 
 def _voxels(box: NmBox, size: ZyxNm) -> int:

@@ -95,6 +95,8 @@ def _brief(source: Any) -> tuple[str, str, str]:
 
 
 def _channel(model: Any) -> Iterator[tuple[str, str]]:
+    from emcatalog.describe import remote_size
+
     size = _size(model.voxel_size)
     if model.shape is None:
         yield "extent", f"not confirmed; voxels of {size} nm"
@@ -103,11 +105,18 @@ def _channel(model: Any) -> Iterator[tuple[str, str]]:
         yield "extent", f"{' x '.join(map(str, model.shape))} voxels of {size} nm (x, y, z): {edges} um"
     if any(model.offset or ()):
         yield "starts at", f"voxel {', '.join(map(str, model.offset))}"
+    if model.num_channels:
+        yield "channels", str(model.num_channels)
+    yield "size", remote_size(model)
     yield "resolutions", ", ".join(_size(scale) for scale in model.scales or (model.voxel_size,)) + " nm"
     if model.chunk or model.encoding:
         chunk = f"{' x '.join(map(str, model.chunk))} voxels" if model.chunk else ""
         yield "chunk", ", ".join(filter(None, (chunk, model.encoding)))
     yield "address", model.url
+    if model.unconfirmed:
+        yield "NOT CONFIRMED", model.unconfirmed
+    if model.axes != "xyz":
+        yield "axes", f"stored x, y, z are {', '.join(model.axes)} in space"
     if model.note:
         yield "note", model.note
     yield "numbers from", model.source

@@ -1,20 +1,117 @@
-"""``emcatalog validate`` and ``emcatalog schema``: what a catalog file may hold."""
+"""``emcatalog check``, ``validate`` and ``schema``: whether a catalog is true, whether it is well-formed, and its form.
 
-from __future__ import annotations
+Annotations are evaluated here (no ``from __future__``): the options of a command are read from them at import.
+"""
 
 import json
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
-from emcatalog.cli.commands import USAGE, file_errors
-from emcatalog.cli.terminal import complain, several
-from emcatalog.errors import CatalogError, EmcatalogError
+from emcatalog.cli.commands import USAGE, file_errors, own_parameters
+from emcatalog.cli.entry import allowed_values, find, is_catalog, open_catalog, walk
+from emcatalog.cli.options import CatalogFile
+from emcatalog.cli.terminal import complain, facts, results, say, several
+from emcatalog.errors import CatalogError, EmcatalogError, NoVariantError
+
+if TYPE_CHECKING:
+    from emcatalog.audit import Audit
+    from emcatalog.entries import ChannelModel
+
+DIFFERS = 1
+"""Exit status where a declaration is not what the source says."""
 
 Files = Annotated[
     list[Path] | None, typer.Argument(metavar="[FILE]...", help="Catalog files. Default: those that are shipped.")
 ]
+
+
+def check(
+    ctx: typer.Context,
+    entry: Annotated[
+        str | None, typer.Argument(metavar="[ENTRY]", help="An entry or a sub-catalog. Default: all.")
+    ] = None,
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Write down what the metadata documents are: a later change is told.")
+    ] = False,
+    catalog: CatalogFile = None,
+) -> None:
+    """Hold what the catalog declares against what the sources say of themselves.
+
+    Asks every source for its metadata, for every value of the entry's parameters unless they are given as options
+    (--version v1.0), and prints what differs. --lock writes emcatalog.lock (or EMCATALOG_LOCK).
+    """
+    from emcatalog.audit import audit
+    from emcatalog.settings import load_settings
+
+    settings, console = load_settings(), results()
+    audits = []
+    for name, model in _volumes(ctx, open_catalog(catalog), entry):
+        audits.append(audit(model, settings))
+        _print_audit(console, name, audits[-1])
+    if lock:
+        _lock(audits, Path(settings.lock))
+    bad = sum(not each.is_good for each in audits)
+    print(f"{several(len(audits), 'volume', 'volumes')} looked at, {bad or 'none'} to be mended")
+    if bad and not lock:
+        raise typer.Exit(DIFFERS)
+
+
+def _volumes(ctx: typer.Context, catalog: Any, entry: str | None) -> "Iterator[tuple[str, ChannelModel]]":
+    """Each volume of an entry, or of all entries, once."""
+    found = catalog if entry is None else find(catalog, entry)
+    prefix = "" if entry is None else f"{entry}."
+    entries = list(walk(found, prefix)) if entry is None or is_catalog(found) else [(entry, found)]
+    entries = [(name, source) for name, source in entries if not is_catalog(source)]
+    alone = entries[0][1] if len(entries) == 1 else None
+    own = own_parameters(ctx, entry or "the catalog", {} if alone is None else allowed_values(alone))
+    seen = set()
+    for name, source in entries:
+        allowed = {**allowed_values(source), **{key: [value] for key, value in own.items()}}
+        for values in product(*allowed.values()):
+            chosen = dict(zip(allowed, values, strict=True))
+            for channel, model in _declared(source, chosen).items():
+                if (model.location, model) not in seen:
+                    seen.add((model.location, model))
+                    yield " ".join([f"{name}.{channel}", *chosen.values()]), model
+
+
+def _declared(source: Any, chosen: dict[str, str]) -> "dict[str, ChannelModel]":
+    """All volumes of an entry with some values of its parameters; none where there is no such combination."""
+    try:
+        declared: dict[str, ChannelModel] = source(**chosen).arguments.volumes
+    except NoVariantError:
+        return {}
+    return declared
+
+
+def _print_audit(console: Console, name: str, found: "Audit") -> None:
+    state = "ok" if found.is_good else "DIFFERS"
+    if found.failure is not None:
+        state = "not confirmed, and not there" if found.expected_failure else "CANNOT BE READ"
+    console.print(Text.assemble((name, "bold"), "  ", (state, "green" if found.is_good else "bold red")))
+    rows = [(each.key, f"declared {each.declared}; the source says {each.found}") for each in found.differences]
+    rows += [("changed", document) for document in found.changed]
+    if found.failure is not None:
+        rows.append(("reason", str(found.failure)))
+    elif found.undeclared:
+        rows.append(("not declared", "; ".join(f"{key}: {text}" for key, text in found.undeclared.items())))
+    if rows:
+        console.print(facts(rows, indent=2))
+
+
+def _lock(audits: "list[Audit]", path: Path) -> None:
+    from emcatalog.lock import read_lock, write_lock
+
+    documents = {address: one for each in audits for address, one in (each.documents or {}).items()}
+    with file_errors(path):
+        write_lock(path, read_lock(path).with_documents(documents))
+    say(f"{several(len(documents), 'document', 'documents')} locked in {path}")
 
 
 def validate(files: Files = None) -> None:

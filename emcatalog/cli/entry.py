@@ -96,6 +96,8 @@ def _parse(key: str, value: object) -> object:
     """A word of the command line as Python's argument of that name; a wrong one is left for our messages."""
     if key == "channels":
         return [name.strip() for name in str(value).split(",") if name.strip()]
+    if key == "channel" and str(value).isdecimal():
+        return int(str(value))
     if key != "resolution":
         return value
     try:

@@ -23,6 +23,13 @@ Resolution = Annotated[
     str | None, typer.Option(metavar="NM", help="Voxel size to read at: one number, or X,Y,Z. It must exist.")
 ]
 Channels = Annotated[str | None, typer.Option(metavar="NAMES", help="Channels to read: raw,labels. Default: all.")]
+Channel = Annotated[
+    str | None,
+    typer.Option(metavar="INDEX", help="Of a volume with an axis of channels: 0, 1, ... or all. Default: the entry's."),
+]
+Align = Annotated[
+    str | None, typer.Option(metavar="HOW", help="nearest puts channels of other voxel sizes on one grid.")
+]
 Clip = Annotated[bool, typer.Option("--clip", help="Cut a box that sticks out down to what exists.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone.")]
 CacheDir = Annotated[
@@ -36,6 +43,8 @@ def _box(
     units: Units = None,
     resolution: Resolution = None,
     channels: Channels = None,
+    channel: Channel = None,
+    align: Align = None,
     clip: Clip = False,
     offline: Offline = False,
     cache_dir: CacheDir = None,

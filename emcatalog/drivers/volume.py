@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from intake.source.base import DataSource, Schema
 
+from emcatalog.errors import ArgumentError
+
 if TYPE_CHECKING:
     import xarray as xr
     from PIL.Image import Image
@@ -26,6 +28,9 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
     - ``units``: of the box, ``"voxel"`` (of the entry's nominal voxel size) or ``"nm"``
     - ``resolution``: voxel size to read at in nm, a number or (x, y, z); must exist
     - ``channels``: names of the channels to read
+    - ``channel``: index along the axis of channels of a volume that has one, or ``"all"``
+    - ``align``: ``"nearest"`` puts channels of other voxel sizes on one grid
+    - ``consecutive``: number the instances 1, 2, 3, ...; the ids are then in ``<channel>_ids``, by number
     - ``clip``: cut a box that sticks out down to what exists
     - ``offline``: answer from the mirror alone
     - ``cache_dir``: folder or URL of the mirror
@@ -81,23 +86,27 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
             progress: show a bar where somebody can see it.
 
         Returns:
-            A variable (z, y, x) for each channel, in the source's dtype; coordinates are voxel centres in nm;
-            attributes give ``voxel_size_nm``, ``origin_nm`` (corner), ``bbox`` and ``bbox_nm``, in x, y, z.
+            A variable (z, y, x) for each channel, in the source's dtype, or (c, z, y, x) where a volume has several
+            channels and not one was chosen; coordinates are voxel centres in nm; attributes give ``voxel_size_nm``,
+            ``origin_nm`` (corner), ``bbox`` and ``bbox_nm``, in x, y, z.
 
         Raises:
             TooLargeError: it would not fit in the memory at hand; nothing was fetched.
+            ArgumentError: ``consecutive``, and no channel holds instances.
             SourceError: the source failed, after its retries.
             CacheError: the mirror cannot be written.
         """
-        from emcatalog.dataset import to_dataset
+        from emcatalog.dataset import renumber_instances, to_dataset
 
         cutout = self._cutout()
-        return to_dataset(cutout, cutout.read(_bar(self) if progress else None), self._about())
+        dataset = to_dataset(cutout, cutout.read(_bar(self) if progress else None), self._about())
+        return renumber_instances(dataset) if self.arguments.consecutive else dataset
 
     def to_dask(self) -> xr.Dataset:
         """The same Dataset as dask arrays: a block is fetched when it is computed. Can be sent to other processes."""
         from emcatalog.dataset import lazy_arrays, to_dataset
 
+        self._keep_ids("to_dask()")
         cutout = self._cutout()
         return to_dataset(cutout, lazy_arrays(cutout), self._about())
 
@@ -110,6 +119,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         """
         from emcatalog.export import export
 
+        self._keep_ids("export()")
         bar = _bar(self) if progress else None
         return export(self._cutout(), Path(path), self._about(), overwrite=overwrite, progress=bar)
 
@@ -136,6 +146,14 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         from emcatalog.cutout import open_cutout
 
         return open_cutout(self.arguments)
+
+    def _keep_ids(self, what: str) -> None:
+        """Refuse to number instances block by block: each block would begin at 1 again."""
+        if self.arguments.consecutive:
+            raise ArgumentError(
+                f"consecutive=True needs all ids of the box at once, and {what} goes block by block: read() it, or keep"
+                " the ids"
+            )
 
     def _about(self) -> dict[str, str]:
         keys = ("title", "licence", "citation", "doi", "homepage")

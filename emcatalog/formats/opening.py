@@ -102,19 +102,19 @@ def open_volume(model: ChannelModel, known: ArraySpec, settings: Settings, keep:
         volume = reader.open_scale(index, keep)
     if model.axes != STORED_AXES:
         volume = volume.reordered(_order(model.axes))
-    return replace(volume, spec=known)
+    return replace(volume, spec=known).labelled()
 
 
-def lock_documents(model: ChannelModel, settings: Settings) -> dict[str, LockedDocument]:
-    """What the metadata documents of a volume are now, whatever the lock file says of them.
+def inspect_volume(model: ChannelModel, settings: Settings) -> tuple[VolumeSpec, dict[str, LockedDocument]]:
+    """What a source says of itself, and its metadata documents as they are now, whatever the lock file says of them.
 
     Raises:
         SourceError: the source cannot be read.
     """
     documents = replace(_documents(model, settings, None), lock=Lock())
-    _read(model, documents)
+    found = VolumeSpec(model.url, _described(model, _read(model, documents)))
     today = datetime.now(UTC).date().isoformat()
-    return {
+    return found, {
         address: LockedDocument(sha256=document.sha256, generation=document.generation, locked=today)
         for address, document in documents.seen.items()
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from emcatalog.errors import ArgumentError
-from emcatalog.geometry import Box, Grid, Index, Zyx, ZyxNm, format_xyz, same_length, same_size, zyx
+from emcatalog.geometry import Box, Grid, Index, Zyx, ZyxNm, axis_names, format_xyz, same_length, same_size, zyx
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,11 @@ class Volume:
     """Gives background where the source lacks a chunk."""
     holds: Callable[[Box], bool] | None = None
     """Whether the source has the chunk that covers this box of its voxels: for forms whose ``strict`` cannot tell."""
+
+    def labelled(self) -> Volume:
+        """The same volume, its axes named as ours: TensorStore copies between arrays by the names of their axes."""
+        names = ts.d[:].label[axis_names(len(self.spec.shape))]
+        return replace(self, strict=self.strict[names], lenient=self.lenient[names])
 
     def reordered(self, order: Zyx) -> Volume:
         """The same volume with its axes of space in another order."""

@@ -7,6 +7,12 @@ labels of v1.0 are those of v0.9 plus `V1_OFFSET`, so that a test can tell them 
 the image and every second label. Chunks that the box only touches are padded with grey (image) or 0 (labels); as always
 with TensorStore, a chunk of zeros alone is not stored.
 
+    rois = build_rois(folder)                       # the regions of brain and nerve cord, of the whole volume
+    nuclei = build_nuclei(folder, ((10000, 10128), (20000, 20096), (20000, 20112)))
+    rois["fullbrain-roi-v4"].labels.cut(box, step)  # what a reader must return
+
+add `rois/...` and `{version}/malecns-{version}-nuclei-seg-16nm`, whose infos have not been seen.
+
 As a program: `python -m tests.replica.malecns FOLDER --size 512 [--npz fib25_training2.npz]`.
 """
 
@@ -23,11 +29,13 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
+from tests.replica.region import Blob, Blobs, Region, shape_of
 from tests.replica.stored import Array, Box, Scale, open_scale
 
 INFOS = pathlib.Path(__file__).parent / "infos"
@@ -97,6 +105,180 @@ def scale_box(box: Box, scale: int) -> Box:
     factor = 2**scale
     z, y, x = ((-(-start // factor), stop // factor) for start, stop in box)
     return (z, y, x)
+
+
+# --- regions and nuclei
+
+ROI_SIZE_XYZ = (2941, 2448, 4206)
+"""Voxels of 256 nm: the image's box divided by 32, rounded up where it does not come out; not confirmed."""
+ROI_SCALES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Rois:
+    """One volume of regions of the nervous system."""
+
+    path: str
+    """In the bucket."""
+    labels: Blobs
+    """In voxels of 256 nm; `labels.cut(box, 2**k)` is scale `k`."""
+    names: Mapping[int, str]
+    """Of labels, those without voxels too."""
+
+
+ROIS = (
+    Rois(
+        "rois/fullbrain-roi-v4",
+        Blobs(
+            (
+                Blob(1, (640, 1262, 1266), (14, 20, 9)),
+                Blob(2, (644, 1270, 1284), (19, 8, 11)),
+                Blob(29, (660, 1240, 1250), (30, 40, 25)),
+                Blob(41, (1200, 900, 1700), (5, 7, 12)),
+                Blob(96, (20, 2430, 15), (40, 30, 25)),
+            )
+        ),
+        {1: "AL-L", 2: "AL-R", 15: "CA-L", 16: "CA-R", 29: "GNG", 41: "LH-L", 42: "LH-R"},
+    ),
+    Rois(
+        "rois/malecns-vnc-neuropil-roi-v0",
+        Blobs(
+            (
+                Blob(13, (630, 1258, 1274), (10, 16, 21)),
+                Blob(5, (3300, 1300, 1150), (22, 9, 14)),
+                Blob(27, (3315, 1310, 1180), (12, 18, 30)),
+            )
+        ),
+        {5: "LegNp(T1)(L)", 6: "LegNp(T1)(R)", 13: "IntTct", 14: "LTct", 21: "ANm", 27: "mVAC(T3)(R)"},
+    ),
+)
+"""Places are made up: some blobs fill part of the box at 8 nm of the catalog's entry, others lie far away and at the
+volume's edge. Names and numbers are quoted from what uses the published ones; those have up to 96 and 27."""
+
+
+def build_rois(folder: str | os.PathLike[str], volumes: Sequence[Rois] = ROIS) -> dict[str, Rois]:
+    """Write volumes of regions under `folder`, which stands for the bucket, and return them by name.
+
+    The form is that of FlyEM's own program (janelia-flyem/neuclease, neuclease/misc/create_precomputed_roi_vol.py):
+    unsharded, 64 cubed chunks, four scales of every second voxel each, sizes rounded down, chunks of zeros left out.
+    Meshes are named in the info and not there.
+    """
+    for volume in volumes:
+        path = pathlib.Path(folder) / volume.path
+        _write_json(path / "info", _roi_info())
+        _write_json(path / "mesh" / "info", {"@type": "neuroglancer_legacy_mesh"})
+        _write_json(path / "segment_properties" / "info", _names_info(volume.names))
+        for index in range(ROI_SCALES):
+            _write_blobs(open_scale(path, index), volume.labels, 2**index)
+    return {pathlib.PurePosixPath(volume.path).name: volume for volume in volumes}
+
+
+def _roi_info() -> dict[str, Any]:
+    return {
+        "@type": "neuroglancer_multiscale_volume",
+        "type": "segmentation",
+        "data_type": "uint64",
+        "num_channels": 1,
+        "mesh": "mesh",
+        "segment_properties": "segment_properties",
+        "scales": [
+            {
+                "key": "_".join([str(256 * 2**index)] * 3),
+                "resolution": [256 * 2**index] * 3,
+                "size": [length // 2**index for length in ROI_SIZE_XYZ],
+                "voxel_offset": [0, 0, 0],
+                "chunk_sizes": [[64, 64, 64]],
+                "encoding": "compressed_segmentation",
+                "compressed_segmentation_block_size": [8, 8, 8],
+            }
+            for index in range(ROI_SCALES)
+        ],
+    }
+
+
+def _names_info(names: Mapping[int, str]) -> dict[str, Any]:
+    labels = {"id": "source", "type": "label", "values": list(names.values())}
+    inline = {"ids": [str(label) for label in names], "properties": [labels]}
+    return {"@type": "neuroglancer_segment_properties", "inline": inline}
+
+
+def _write_blobs(scale: Scale, blobs: Blobs, step: int) -> None:
+    """The whole chunks around each blob; what chunks of two blobs share is written twice, and the same."""
+
+    def source(z0: int, z1: int, y0: int, y1: int, x0: int, x1: int) -> Array:
+        return blobs.cut(((z0, z1), (y0, y1), (x0, x1)), step)
+
+    for blob in blobs.blobs:
+        z, y, x = (
+            (max(low, start // step), min(high, -(-stop // step)))
+            for (start, stop), (low, high) in zip(blob.box, scale.extent, strict=True)
+        )
+        _write_scale(scale, _whole_chunks(scale, (z, y, x)), source, 0)
+
+
+def nuclei_folder(version: str) -> str:
+    """Where the nuclei of a release are, in the bucket."""
+    return f"{version}/malecns-{version}-nuclei-seg-16nm"
+
+
+def build_nuclei(
+    folder: str | os.PathLike[str],
+    box: Box,
+    labels: Array | None = None,
+    versions: Sequence[str] = ("v0.9", "v1.0"),
+    scales: int = 2,
+) -> dict[str, Region]:
+    """Write nuclei under `folder`, with data in `box` only, and return what the first scale holds, by release.
+
+    Known are the data type and the voxel size, 16 nm. The rest is that of the same release's segmentation, from its
+    second scale on, but that sizes are halved and rounded down.
+
+    Args:
+        folder: Stands for the bucket.
+        box: `((z0, z1), (y0, y1), (x0, x1))` in voxels of 16 nm.
+        labels: `(z, y, x)` unsigned integers of v0.9; None for some nuclei. Those of v1.0 are larger by `V1_OFFSET`.
+        versions: Releases to write.
+        scales: How many scales get data, from 16 nm on.
+    """
+    voxels = _nuclei(box) if labels is None else labels.astype(np.uint64)
+    built = {}
+    for version in versions:
+        path = pathlib.Path(folder) / nuclei_folder(version)
+        region = Region(box, voxels if version == "v0.9" else _add(voxels, V1_OFFSET))
+        _write_json(path / "info", _nuclei_info(version))
+        _fill_volume(path, box, _source(region.voxels), scales, LABELS)
+        built[version] = region
+    return built
+
+
+def _nuclei(box: Box) -> Array:
+    """Three nuclei, one of them cut by the border, one with an id that only 64 bits hold."""
+    shape = shape_of(box)
+    places = {
+        12345: ((0.3, 0.35, 0.25), (0.2, 0.25, 0.15)),
+        2**33 + 7: ((0.7, 0.6, 0.65), (0.15, 0.2, 0.3)),
+        678: ((0.9, 0.1, 0.95), (0.2, 0.3, 0.1)),
+    }
+    blobs = (
+        Blob(label, *((z * shape[0], y * shape[1], x * shape[2]) for z, y, x in numbers))
+        for label, numbers in places.items()
+    )
+    z, y, x = ((0, length) for length in shape)
+    return Blobs(tuple(blobs)).cut((z, y, x))
+
+
+def _nuclei_info(version: str) -> dict[str, Any]:
+    info: dict[str, Any] = json.loads((INFOS / f"segmentation-{version}.json").read_text())
+    size = info["scales"][0]["size"]
+    scales = [
+        {**meta, "size": [length >> index for length in size]} for index, meta in enumerate(info["scales"][1:], start=1)
+    ]
+    return {**info, "mesh": "mesh", "scales": scales}
+
+
+def _write_json(path: pathlib.Path, document: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
 
 
 # --- sources
@@ -194,6 +376,11 @@ LABELS = _Kind(_stride, 0)
 def _build_volume(folder: pathlib.Path, info: pathlib.Path, box: Box, source: Source, scales: int, kind: _Kind) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(info, folder / "info")
+    _fill_volume(folder, box, source, scales, kind)
+
+
+def _fill_volume(folder: pathlib.Path, box: Box, source: Source, scales: int, kind: _Kind) -> None:
+    """Write the scales of the volume whose info is in `folder`."""
     for index in range(scales):
         scale = open_scale(folder, index)
         _write_scale(scale, scale_box(box, index), _coarser(source, box, index, kind.reduce), kind.pad)

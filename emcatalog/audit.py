@@ -1,0 +1,113 @@
+"""What a catalog declares, held against what the source says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emcatalog.entries import ChannelModel
+from emcatalog.errors import SourceError
+from emcatalog.formats.opening import inspect_volume
+from emcatalog.formats.volume import VolumeSpec
+from emcatalog.geometry import ZyxNm, format_xyz, same_size
+from emcatalog.lock import LockedDocument, read_lock
+from emcatalog.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One declaration that is not what the source says."""
+
+    key: str
+    """As in the catalog: ``shape``, ``dtype``, ``scales``, ..."""
+    declared: str
+    """What the catalog says."""
+    found: str
+    """What the source says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One volume, looked at."""
+
+    url: str
+    """As declared."""
+    differences: tuple[Difference, ...] = ()
+    """Declarations that are wrong."""
+    undeclared: Mapping[str, str] | None = None
+    """What the source says and the catalog does not."""
+    changed: tuple[str, ...] = ()
+    """Metadata documents that are not what the lock file says."""
+    documents: Mapping[str, LockedDocument] | None = None
+    """The metadata documents as they are now."""
+    failure: SourceError | None = None
+    """Why nothing could be looked at."""
+    expected_failure: bool = False
+    """Whether the catalog says itself that its address is not confirmed."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing has to be done."""
+        return not self.differences and not self.changed and (self.failure is None or self.expected_failure)
+
+
+def audit(model: ChannelModel, settings: Settings) -> Audit:
+    """Ask a source for its metadata and compare; a source that cannot be read is part of the answer.
+
+    Raises:
+        SettingsError: the lock file cannot be read.
+    """
+    lock = read_lock(Path(settings.lock))
+    try:
+        volume, documents = inspect_volume(model, settings)
+    except SourceError as error:
+        return Audit(model.url, failure=error, expected_failure=model.unconfirmed is not None)
+    changed = [
+        f"{address}, locked on {lock.documents[address].locked}"
+        for address, document in documents.items()
+        if address in lock.documents and lock.documents[address].sha256 != document.sha256
+    ]
+    declared, found = _declared(model), _found(volume, model)
+    differences = [Difference(key, text, found[key]) for key, text in declared.items() if text != found[key]]
+    undeclared = {key: text for key, text in found.items() if key not in declared}
+    return Audit(model.url, tuple(differences), undeclared, tuple(changed), documents)
+
+
+def _declared(model: ChannelModel) -> dict[str, str]:
+    """What the catalog states, as text; what it leaves out is not here."""
+    optional = {
+        "shape": model.shape and _xyz(model.shape),
+        "offset": model.shape and _xyz(model.offset or (0, 0, 0)),
+        "scales": model.scales and _sizes(model.resolutions_nm),
+        "chunk": model.chunk and _xyz(model.chunk),
+        "encoding": model.encoding,
+        "num_channels": model.num_channels and str(model.num_channels),
+    }
+    known = {key: text for key, text in optional.items() if text}
+    return {"dtype": model.dtype, "voxel_size": _sizes([model.resolutions_nm[0]]), **known}
+
+
+def _found(volume: VolumeSpec, model: ChannelModel) -> dict[str, str]:
+    finest, sizes = volume.scales[0], [scale.grid.voxel_size_nm for scale in volume.scales]
+    declared = model.resolutions_nm
+    if len(declared) == len(sizes) and all(same_size(a, b) for a, b in zip(declared, sizes, strict=True)):
+        sizes = list(declared)  # but for floating point they are the same
+    return {
+        "dtype": finest.dtype,
+        "voxel_size": _sizes(sizes[:1]),
+        "shape": _xyz(tuple(reversed(finest.grid.shape))),
+        "offset": _xyz(tuple(reversed(finest.grid.offset))),
+        "scales": _sizes(sizes),
+        "chunk": _xyz(tuple(reversed(finest.chunk[-3:]))),
+        "encoding": finest.encoding,
+        "num_channels": str(finest.num_channels or "none"),
+    }
+
+
+def _xyz(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _sizes(sizes: Sequence[ZyxNm]) -> str:
+    return "; ".join(map(format_xyz, sizes)) + " nm"
