@@ -24,6 +24,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.layout
 	$(BIN)/python -m benchmarks.fetch
+	$(BIN)/python -m benchmarks.entries
 
 clean:
 	rm -rf $(VENV) demo-out

@@ -20,8 +20,11 @@ from typing import Any
 from benchmarks.harness import (
     Measurement,
     Summary,
+    at_most,
     data_folder,
     medians,
+    print_targets,
+    ratio,
     replica,
     report,
     run_case,
@@ -199,32 +202,20 @@ def _print_targets(
 ) -> None:
     fetch = near["fetch"]
     moved = shifted.facts
-    rows: list[tuple[str, str, str, bool]] = [
-        _ratio("cold fetch: times faster than the recipe", near["recipe"].seconds / fetch.seconds, 6),
-        _ratio("cold fetch: of TensorStore's speed without writing", near["tensorstore"].seconds / fetch.seconds, 0.7),
-        _ratio(f"with {LATENCY_MS} ms: times faster than the recipe", far["recipe"].seconds / far["fetch"].seconds, 5),
-        _ratio("warm read: times faster than HDF5", near["recipe_read"].seconds / near["read"].seconds, 6),
-        _at_most("warm read: requests", near["read"].facts["requests"], 0),
-        _at_most("peak MB of a fetch", fetch.peak_mb, 700),
+    rows = [
+        ratio("cold fetch: times faster than the recipe", near["recipe"].seconds / fetch.seconds, 6),
+        ratio("cold fetch: of TensorStore's speed without writing", near["tensorstore"].seconds / fetch.seconds, 0.7),
+        ratio(f"with {LATENCY_MS} ms: times faster than the recipe", far["recipe"].seconds / far["fetch"].seconds, 5),
+        ratio("warm read: times faster than HDF5", near["recipe_read"].seconds / near["read"].seconds, 6),
+        at_most("warm read: requests", near["read"].facts["requests"], 0),
+        at_most("peak MB of a fetch", fetch.peak_mb, 700),
     ]
     if large is not None:
-        rows.append(_at_most(f"peak MB of a fetch of {edge} cubed", large.peak_mb, 700))
-    rows.append(_at_most("shifted box: chunks asked for beyond the missing", moved["second"] - moved["planned"], 0))
-    rows.append(_at_most("shifted box: chunks asked for again", moved["second"] + moved["reused"] - moved["first"], 0))
-    table(
-        "Targets",
-        ["", "measured", "target", "reached"],
-        [(what, measured, target, "yes" if reached else "NO") for what, measured, target, reached in rows],
-    )
+        rows.append(at_most(f"peak MB of a fetch of {edge} cubed", large.peak_mb, 700))
+    rows.append(at_most("shifted box: chunks asked for beyond the missing", moved["second"] - moved["planned"], 0))
+    rows.append(at_most("shifted box: chunks asked for again", moved["second"] + moved["reused"] - moved["first"], 0))
+    print_targets(rows)
     print(f"the recipe's peak: {near['recipe'].peak_mb:.0f} MB; shifted box: {moved}")
-
-
-def _ratio(what: str, measured: float, target: float) -> tuple[str, str, str, bool]:
-    return what, f"{measured:.2f}", f"at least {target}", measured >= target
-
-
-def _at_most(what: str, measured: float, target: float) -> tuple[str, str, str, bool]:
-    return what, f"{measured:.0f}", f"at most {target}", measured <= target
 
 
 if __name__ == "__main__":

@@ -110,6 +110,26 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     console.print(drawn)
 
 
+Target = tuple[str, str, str, bool]
+"""What is compared, as measured, its target, and whether it is reached."""
+
+
+def ratio(what: str, measured: float, target: float) -> Target:
+    """A ratio that is to be at least so large."""
+    return what, f"{measured:.2f}", f"at least {target}", measured >= target
+
+
+def at_most(what: str, measured: float, target: float) -> Target:
+    """A number that is to be at most so large."""
+    return what, f"{measured:.0f}", f"at most {target}", measured <= target
+
+
+def print_targets(rows: Sequence[Target]) -> None:
+    """Print what was to be reached, and what was."""
+    verdicts = [(what, measured, target, "yes" if reached else "NO") for what, measured, target, reached in rows]
+    table("Targets", ["", "measured", "target", "reached"], verdicts)
+
+
 def data_folder() -> Path:
     """Where replicas and outputs of benchmarks lie: ``EMCATALOG_BENCH``, or a folder in the user's cache."""
     import platformdirs

@@ -30,6 +30,9 @@ CODEC_NAMES: Final = {
 }
 """Encoding in an info document -> encoding in cloud-volume."""
 
+_AT_ONCE: Final = 32
+"""Chunks that are asked for at one time, as many as TensorStore's http driver allows requests."""
+
 ReadChunk = Callable[[Box], bytes | None]
 """The stored bytes of the chunk that covers this box; None where the source has none."""
 
@@ -69,7 +72,7 @@ def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.T
             raise ValueError(f"NOT_FOUND: chunk {box} of {what} is missing")
         return np.zeros(box.shape, spec.dtype)
 
-    return virtual_store(spec, read_chunk)
+    return virtual_store(spec, read_chunk, at_once=_AT_ONCE)
 
 
 def _decode(stored: bytes, spec: ArraySpec, box: Box, what: str) -> NDArray[Any]:

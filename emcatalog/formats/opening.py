@@ -46,6 +46,18 @@ def _precomputed(_model: ChannelModel, documents: Documents) -> Reader:
     return read_precomputed(documents)
 
 
+def _n5(model: ChannelModel, documents: Documents) -> Reader:
+    from emcatalog.formats.n5 import read_n5
+
+    return read_n5(documents, model)
+
+
+def _zarr(model: ChannelModel, documents: Documents) -> Reader:
+    from emcatalog.formats.zarr import read_zarr
+
+    return read_zarr(documents, model)
+
+
 def _stack(model: ChannelModel, documents: Documents) -> Reader:
     from emcatalog.formats.stack import read_stack  # tifffile and imagecodecs are extras
 
@@ -54,6 +66,8 @@ def _stack(model: ChannelModel, documents: Documents) -> Reader:
 
 _READERS: Final[dict[str, Callable[[ChannelModel, Documents], Reader]]] = {
     "precomputed": _precomputed,
+    "n5": _n5,
+    "zarr": _zarr,
     "tiff": _stack,
     "png": _stack,
 }

@@ -25,8 +25,14 @@ from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
 from emcatalog.geometry import Box, Grid, Zyx, reverse
 from emcatalog.stores import ObjectReader, Store, source_errors
 
-ROWS: Final = 64
-"""Rows of a slice that are read as one, or nearly: strips of one row would be a request each."""
+STRIP_ROWS: Final = 64
+"""Rows of a TIFF that are read as one, or nearly: strips of one row would be a request each."""
+
+BAND_ROWS: Final = 512
+"""Rows of a PNG that are read as one. All rows above them are decoded, so that a few more cost little."""
+
+_AT_ONCE: Final = 12
+"""Blocks that are read at one time: each is some megabytes as it is stored, as it is decoded, and as it is copied."""
 
 _OPEN_SLICES: Final = 40
 """Slices whose headers are remembered: those of the shards in flight. A header is up to half a megabyte."""
@@ -75,9 +81,9 @@ class TiffSlice:
 
     @property
     def chunk(self) -> tuple[int, int]:
-        """A tile, or strips that make about ``ROWS`` rows."""
+        """A tile, or strips that make about ``STRIP_ROWS`` rows."""
         rows, columns = self._header.segment
-        return (rows if columns < self.shape[1] else max(1, ROWS // rows) * rows), columns
+        return (rows if columns < self.shape[1] else max(1, STRIP_ROWS // rows) * rows), columns
 
     def block(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
         """Some of its voxels, (rows, columns)."""
@@ -105,7 +111,7 @@ class PngSlice:
     @property
     def chunk(self) -> tuple[int, int]:
         """Whole rows."""
-        return ROWS, self.shape[1]
+        return BAND_ROWS, self.shape[1]
 
     def block(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
         """Some of its voxels, (rows, columns)."""
@@ -148,7 +154,7 @@ class Stack:
                 self.files.forget(z)  # what was kept may be at fault: the next to ask downloads it again
                 raise
 
-        store: ts.TensorStore = virtual_store(spec, read_chunk)
+        store: ts.TensorStore = virtual_store(spec, read_chunk, at_once=_AT_ONCE)
         return Volume(spec, store, store)
 
     @property

@@ -127,12 +127,14 @@ def _times(values: ZyxNm, factor: ZyxNm) -> ZyxNm:
     return z, y, x
 
 
-_AT_ONCE: Final = 32
-"""Chunks that a reader of ours is asked for at one time: as many as TensorStore's http driver allows requests."""
+def virtual_store(spec: ArraySpec, read_chunk: Callable[[Box], NDArray[Any]], *, at_once: int) -> ts.TensorStore:
+    """An array whose chunks a function of ours reads.
 
-
-def virtual_store(spec: ArraySpec, read_chunk: Callable[[Box], NDArray[Any]]) -> ts.TensorStore:
-    """An array whose chunks a function of ours reads: it gets a box of the source's voxels, and gives them."""
+    Args:
+        spec: of the array.
+        read_chunk: gets a box of the source's voxels, and gives them.
+        at_once: chunks that it is asked for at one time, each in a thread.
+    """
 
     def fill(domain: ts.IndexDomain, array: NDArray[Any], _: object) -> None:
         array[...] = read_chunk(Box(domain.inclusive_min, domain.exclusive_max))
@@ -143,7 +145,7 @@ def virtual_store(spec: ArraySpec, read_chunk: Callable[[Box], NDArray[Any]]) ->
         domain=ts.IndexDomain(inclusive_min=spec.offset, shape=spec.shape, labels=[""] * len(spec.shape)),
         chunk_layout=ts.ChunkLayout(read_chunk_shape=spec.chunk, grid_origin=spec.offset),
         # Its own threads: a callback waits for requests, whose answers the shared ones may have to decode.
-        context=ts.Context({"data_copy_concurrency": {"limit": _AT_ONCE}}),
+        context=ts.Context({"data_copy_concurrency": {"limit": at_once}}),
     )
 
 

@@ -74,16 +74,17 @@ _BYTES: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 
 def _chunk(spec: ArraySpec) -> Index:
     """Chunks of the mirror: of one channel; flat where the source is a pile of slices."""
-    (thickness, _, columns), width = spec.chunk[-3:], spec.grid.shape[-1]
+    thickness, rows, columns = spec.chunk[-3:]
     z, y, x = (_side(stored, size) for stored, size in zip(spec.chunk[-3:], spec.grid.shape, strict=True))
-    if thickness == 1 and columns >= width > CHUNK_SIDE:
-        x = 2 * CHUNK_SIDE  # whole rows are read and kept: larger chunks of one slice cost nothing
+    if thickness == 1 and columns >= spec.grid.shape[-1] > CHUNK_SIDE:
+        # Whole rows are read and kept, so that wide chunks cost nothing; flat ones of 64 x 64 would be too many.
+        y, x = _side(rows, spec.grid.shape[-2], longest=2 * CHUNK_SIDE), 4 * CHUNK_SIDE
     return (1,) * (len(spec.chunk) - 3) + (z, y, x)
 
 
-def _side(stored: int, size: int) -> int:
-    """Edge of a mirror's chunk along one axis: a divisor of the source's, as near to ``CHUNK_SIDE`` as there is."""
-    if stored >= size and stored > CHUNK_SIDE:
-        return CHUNK_SIDE
-    best = max(d for d in range(1, CHUNK_SIDE + 1) if stored % d == 0)
-    return best if best * 4 > CHUNK_SIDE or best == stored else stored
+def _side(stored: int, size: int, longest: int = CHUNK_SIDE) -> int:
+    """Edge of a mirror's chunk along one axis: the longest divisor of the source's that is no sliver."""
+    if stored >= size and stored > longest:
+        return longest
+    best = max(d for d in range(1, longest + 1) if stored % d == 0)
+    return best if best * 4 > longest or best == stored else stored
