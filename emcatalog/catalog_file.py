@@ -137,7 +137,7 @@ def _check_volume(entry: EntryModel, where: str) -> None:
             # Not every combination need exist, but what a user gets without asking does.
             if all(chosen[name] == parameter.default for name, parameter in entry.parameters.items()):
                 raise CatalogError(f"{where}.args{with_values}: {error}") from error
-            missing |= {choice: f"{where}.args{with_values}: {error}" for choice in chosen.items()}
+            missing |= dict.fromkeys(chosen.items(), f"{where}.args{with_values}: {error}")
         except (ArgumentError, CatalogError) as error:
             raise CatalogError(f"{where}.args{with_values}: {error}") from error
     for choice, message in missing.items():

@@ -17,24 +17,28 @@ from emcatalog.errors import ArgumentError
 
 WIDE: Final = 120
 """Columns from which the facts of an entry have columns of their own."""
-_ABOUT: Final = ("title", "organism", "tissue", "modality", "licence", "citation", "doi", "homepage", "sources")
+_ALARMING: Final = "bold yellow"
 
 
 def list_entries(
     catalog: Annotated[
         str | None, typer.Argument(metavar="CATALOG", help="A sub-catalog (malecns_data), or a catalog file or URL.")
     ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="All that the catalog says of each entry, as `emcatalog info` prints it.")
+    ] = False,
     file: CatalogFile = None,
 ) -> None:
     """List the entries of a catalog."""
+    show = print_entries if long else print_catalog
     opened = open_catalog(catalog if file is None and _is_file(catalog) else file)
     if catalog is None or (file is None and _is_file(catalog)):
-        print_catalog(results(), opened)
+        show(results(), opened)
         return
     entry = find(opened, catalog)
     if not is_catalog(entry):
         raise ArgumentError(f"{catalog} is one entry, not a catalog; `emcatalog info {catalog}` shows it")
-    print_catalog(results(), entry, f"{catalog}.")
+    show(results(), entry, f"{catalog}.")
 
 
 def info(ctx: typer.Context, entry: Entry, catalog: CatalogFile = None) -> None:
@@ -53,73 +57,95 @@ def info(ctx: typer.Context, entry: Entry, catalog: CatalogFile = None) -> None:
 
 def print_catalog(console: Console, catalog: Any, prefix: str = "") -> None:
     """Print the entries of a catalog and of its sub-catalogs, by dotted name."""
-    if catalog.description:
-        console.print(catalog.description, "\n", style="dim", sep="")
+    _print_description(console, catalog)
     wide = console.width >= WIDE
-    rows = table("entry", "description", *(("channels", "voxel size", "licence") if wide else ()), left=5)
-    rows.columns[0].no_wrap = True
+    rows = table("entry", "description", *(("channels", "extent and size", "licence") if wide else ()), left=5)
+    for column in (rows.columns[0], *rows.columns[3:4]):
+        column.no_wrap = True
     for name, source in walk(catalog, prefix):
-        text, brief = source.description or "", _brief(source)
+        text, licence = source.description or "", _licence(source)
+        channels = Text() if is_catalog(source) else _channels(source)
         if wide:
-            rows.add_row(Text(name, "bold"), text, *brief)
+            rows.add_row(Text(name, "bold"), text, channels, "" if is_catalog(source) else _extent(source), licence)
+        elif is_catalog(source):
+            rows.add_row(Text(name, "bold"), text)
         else:
-            rows.add_row(Text(name, "bold"), Text.assemble(text, *[("\n" + ", ".join(brief), "dim")] * any(brief)))
+            brief = f", {_size(source.arguments.voxel_size)} nm, {licence}"
+            rows.add_row(Text(name, "bold"), Text.assemble(text, "\n", channels, (brief, "dim")))
     console.print(rows)
+
+
+def print_entries(console: Console, catalog: Any, prefix: str = "") -> None:
+    """Print everything that a catalog says of its entries and of those of its sub-catalogs."""
+    _print_description(console, catalog)
+    for place, (name, source) in enumerate(walk(catalog, prefix)):
+        if place:
+            console.print()
+        if is_catalog(source):
+            console.print(_heading(name, source))
+        else:
+            print_entry(console, name, source)
 
 
 def print_entry(console: Console, name: str, source: Any) -> None:
     """Print everything that the catalog says of an entry."""
-    console.print(Text.assemble((name, "bold"), "  ", source.description or ""))
-    if hasattr(source, "arguments"):
-        for channel, model in source.channels.items():
-            console.print(Text.assemble("\n", (channel, "bold cyan"), f"  {model.kind}, {model.dtype}"))
-            console.print(facts(_channel(model), indent=2))
-        console.print(Text("\nwhat is read unless you say otherwise", "bold"))
-        console.print(facts(_box(source.arguments), indent=2))
+    from emcatalog.describe import about_facts, unread_channels, volume_facts
+
+    arguments = source.arguments
+    unread = unread_channels(arguments)
+    console.print(_heading(name, source))
+    for channel, model in {**arguments.chosen, **unread}.items():
+        said = ", not read unless it is asked for" if channel in unread else ""
+        console.print(
+            Text.assemble("\n", (channel, "bold cyan"), f"  {model.kind}, {model.dtype}{said}", _doubt(model))
+        )
+        console.print(facts(volume_facts(model), indent=2))
+    console.print(Text("\nwhat is read unless you say otherwise", "bold"))
+    console.print(facts(_box(arguments), indent=2))
     _print_parameters(console, source)
-    about = [(key, _text(source.metadata[key])) for key in _ABOUT if source.metadata.get(key)]
     console.print(Text("\nabout", "bold"))
-    console.print(facts(about, indent=2))
+    console.print(facts(about_facts(source.metadata).items(), indent=2))
+
+
+def _print_description(console: Console, catalog: Any) -> None:
+    if catalog.description:
+        console.print(catalog.description, "\n", style="dim", sep="")
+
+
+def _heading(name: str, source: Any) -> Text:
+    return Text.assemble((name, "bold"), "  ", source.description or "")
+
+
+def _doubt(model: Any) -> tuple[str, str]:
+    """What nobody must overlook."""
+    return "" if model.unconfirmed is None else "  ADDRESS NOT CONFIRMED", _ALARMING
 
 
 def _is_file(catalog: str | None) -> bool:
     return catalog is not None and ("/" in catalog or catalog.endswith((".yaml", ".yml")))
 
 
-def _brief(source: Any) -> tuple[str, str, str]:
-    """Channels, voxel size and licence, as far as the entry has them."""
-    if not hasattr(source, "arguments"):
-        return "", "", _text(source.metadata.get("licence", ""))
-    size = f"{_size(source.arguments.voxel_size)} nm"
-    return ", ".join(source.channels), size, _text(source.metadata.get("licence", ""))
+def _channels(source: Any) -> Text:
+    """Those that are read, how many more there are, and how many of them may not be where the catalog says."""
+    volumes = source.arguments.volumes
+    names = ", ".join(source.channels)
+    more = len(volumes) - len(source.channels)
+    doubtful = sum(model.unconfirmed is not None for model in volumes.values())
+    doubt = f" ({'' if doubtful == len(volumes) else f'{doubtful} '}NOT CONFIRMED)" if doubtful else ""
+    return Text.assemble(f"{names} and {more} more" if more else names, (doubt, _ALARMING))
 
 
-def _channel(model: Any) -> Iterator[tuple[str, str]]:
-    from emcatalog.describe import remote_size
+def _extent(source: Any) -> str:
+    """Extent of the first channel, the nominal voxel size, and the bytes of all channels."""
+    from emcatalog.describe import extent, stored_size
 
-    size = _size(model.voxel_size)
-    if model.shape is None:
-        yield "extent", f"not confirmed; voxels of {size} nm"
-    else:
-        edges = " x ".join(f"{n * edge / 1000:,.4g}" for n, edge in zip(model.shape, model.voxel_size, strict=True))
-        yield "extent", f"{' x '.join(map(str, model.shape))} voxels of {size} nm (x, y, z): {edges} um"
-    if any(model.offset or ()):
-        yield "starts at", f"voxel {', '.join(map(str, model.offset))}"
-    if model.num_channels:
-        yield "channels", str(model.num_channels)
-    yield "size", remote_size(model)
-    yield "resolutions", ", ".join(_size(scale) for scale in model.scales or (model.voxel_size,)) + " nm"
-    if model.chunk or model.encoding:
-        chunk = f"{' x '.join(map(str, model.chunk))} voxels" if model.chunk else ""
-        yield "chunk", ", ".join(filter(None, (chunk, model.encoding)))
-    yield "address", model.url
-    if model.unconfirmed:
-        yield "NOT CONFIRMED", model.unconfirmed
-    if model.axes != "xyz":
-        yield "axes", f"stored x, y, z are {', '.join(model.axes)} in space"
-    if model.note:
-        yield "note", model.note
-    yield "numbers from", model.source
+    first = next(iter(source.channels.values()))
+    volumes = source.arguments.volumes.values()
+    return f"{extent(first)}\nvoxels of {_size(source.arguments.voxel_size)} nm\n{stored_size(volumes)}"
+
+
+def _licence(source: Any) -> str:
+    return str(source.metadata.get("licence", ""))
 
 
 def _box(arguments: Any) -> Iterator[tuple[str, str]]:
@@ -139,7 +165,10 @@ def _bbox(bbox: Any) -> str:
 
 def _print_parameters(console: Console, source: Any) -> None:
     rows = [
-        (option_of(each["name"]), f"{each['description']}: {', '.join(each['allowed'])} (default {each['default']})")
+        (
+            option_of(each["name"]),
+            f"{each['description']}: {', '.join(map(_word, each['allowed']))} (default {_word(each['default'])})",
+        )
         for each in parameters(source)
     ]
     if rows:
@@ -147,10 +176,11 @@ def _print_parameters(console: Console, source: Any) -> None:
         console.print(facts(rows, indent=2))
 
 
+def _word(value: str) -> str:
+    """As it is typed on a command line."""
+    return value or '""'
+
+
 def _size(size: Any) -> str:
     """A voxel size (x, y, z): one number where it is a cube."""
     return f"{size[0]:.10g}" if len(set(size)) == 1 else " x ".join(f"{edge:.10g}" for edge in size)
-
-
-def _text(value: object) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

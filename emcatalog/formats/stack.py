@@ -23,6 +23,7 @@ from emcatalog.errors import NoRangesError, SlowSourceWarning, SourceCorruptErro
 from emcatalog.formats.documents import Documents
 from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
 from emcatalog.geometry import Box, Grid, Zyx, reverse
+from emcatalog.memory import release_free_memory
 from emcatalog.stores import ObjectReader, Store, source_errors
 
 STRIP_ROWS: Final = 64
@@ -31,13 +32,13 @@ STRIP_ROWS: Final = 64
 BAND_ROWS: Final = 512
 """Rows of a PNG that are read as one. All rows above them are decoded, so that a few more cost little."""
 
-_AT_ONCE: Final = 12
+_AT_ONCE: Final = 10
 """Blocks that are read at one time: each is some megabytes as it is stored, as it is decoded, and as it is copied."""
 
 _OPEN_SLICES: Final = 40
 """Slices whose headers are remembered: those of the shards in flight. A header is up to half a megabyte."""
 
-_DOWNLOADS: Final = 4
+_DOWNLOADS: Final = 3
 """Whole files on their way at one time."""
 
 
@@ -253,9 +254,9 @@ class _Files:
         kept = ObjectReader(place, self._name(z), self.address(z))
         if place.read(kept.key, byte_range=slice(0, 1)).result().state != "value":
             with self._downloads:
-                content = self._remote(z).whole()
                 with source_errors(self.address(z)):
-                    place.write(kept.key, content).result()
+                    place.write(kept.key, self._remote(z).whole()).result()
+                release_free_memory()  # or each thread's arena keeps what its files took
         return kept
 
     def _place(self) -> ts.KvStore:
