@@ -90,7 +90,7 @@ _Length = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 _Size = Annotated[int, Field(gt=0, strict=True)]
 TYPICAL_RATIO: Final = {
     "raw": 1.0, "jpeg": 0.17, "jxl": 0.12, "png": 0.7, "compressed_segmentation": 0.01, "blosc": 0.7, "gzip": 0.7,
-    "zstd": 0.7, "tiff": 1.1, "png stack": 0.02,
+    "zlib": 0.7, "bz2": 0.6, "bzip2": 0.6, "xz": 0.6, "zstd": 0.7, "tiff": 1.1, "png stack": 0.02,
 }  # fmt: skip
 """Stored bytes for a byte of voxels by (the first word of) an encoding, for estimates only: FIB-25 at 8 nm gave 0.17
 (jpeg) and 0.005 (labels); a liver slice of 800 MB is stored in 880 MB of LZW."""

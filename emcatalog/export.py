@@ -76,9 +76,12 @@ def _write(cutout: Cutout, folder: Path, about: Mapping[str, Any]) -> None:
 
 def _write_image(cutout: Cutout, name: str, array: Any, folder: Path, about: Mapping[str, Any]) -> None:
     # Zarr wants whole chunks in a shard, so a small box gets a smaller one.
+    channel = cutout.channels[name]
+    several = (1,) * channel.has_channels
     shard = tuple(min(SHARD_SIDE, -(-side // CHUNK_SIDE) * CHUNK_SIDE) for side in cutout.box.shape)
-    encoding: dict[str, Any] = {ARRAY: {"chunks": (CHUNK_SIDE,) * 3, "shards": shard}}
-    said = {**about, "ome": ome.image(name, ARRAY, cutout.grid, cutout.box.begin)}
+    encoding: dict[str, Any] = {ARRAY: {"chunks": several + (CHUNK_SIDE,) * 3, "shards": several + shard}}
+    image = ome.image(name, ARRAY, cutout.grid, cutout.box.begin, channels=channel.has_channels)
+    said = {**about, "ome": image}
     dataset = to_dataset(cutout, {name: array}, said).rename({name: ARRAY})
     with warnings.catch_warnings():
         # Consolidated, xarray opens the folder without a warning of its own. Zarr's format has no word on it yet.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emcatalog.errors import SourceChangedError, SourceCorruptError
+from emcatalog.errors import SourceChangedError, SourceCorruptError, SourceDeniedError
 from emcatalog.locations import Location
 from emcatalog.lock import Lock
 from emcatalog.stores import Store, source_errors
@@ -52,13 +52,21 @@ class Documents:
         """
         kvstore = self.store.open()
         asked = [(name, kvstore.read(name)) for name in names]
-        found = []
+        found: list[bytes | None] = []
+        denied: SourceDeniedError | None = None
         for name, future in asked:
-            with source_errors(self.address(name)):
-                answer = future.result()
+            try:
+                with source_errors(self.address(name)):
+                    answer = future.result()
+            except SourceDeniedError as error:
+                denied = error
+                found.append(None)
+                continue
             stored = answer.value if answer.state == "value" else None
             self.note(name, stored, answer.stamp.generation)
             found.append(stored)
+        if denied is not None and not any(found):
+            raise denied  # beside a document that is given, a bucket that may not be listed denies what is not there
         return found
 
     def read_json(self, *names: str) -> list[dict[str, Any] | None]:

@@ -131,7 +131,7 @@ class Multiscale:
         """Finest first."""
         return tuple(level.spec for level in self.levels)
 
-    def open_scale(self, index: int, _keep: Store | None) -> Volume:
+    def open_scale(self, index: int) -> Volume:
         """Open one scale for reading; the source is not asked for anything.
 
         Raises:

@@ -28,12 +28,8 @@ class Reader(Protocol):
     def scales(self) -> tuple[ArraySpec, ...]:
         """Finest first, in the order (z, y, x) of the stored axes, with the lengths that the source tells."""
 
-    def open_scale(self, index: int, keep: Store | None) -> Volume:
+    def open_scale(self, index: int) -> Volume:
         """Open one of the scales.
-
-        Args:
-            index: which of them.
-            keep: where files may be kept that can only be read whole; None where there is no such place.
 
         Raises:
             SourceError: it cannot be opened.
@@ -113,7 +109,7 @@ def open_volume(model: ChannelModel, known: ArraySpec, settings: Settings, keep:
             " remove the mirror with `emcatalog cache rm` and ask again"
         )
     with _hint(model):
-        volume = reader.open_scale(index, keep)
+        volume = reader.open_scale(index)
     if model.axes != STORED_AXES:
         volume = volume.reordered(_order(model.axes))
     return replace(volume, spec=known).labelled()

@@ -66,7 +66,7 @@ class Precomputed:
         """Finest first."""
         return tuple(_array_spec(self.info, scale) for scale in self.info.scales)
 
-    def open_scale(self, index: int, _keep: Store | None) -> Volume:
+    def open_scale(self, index: int) -> Volume:
         """Open one scale for reading.
 
         Raises:

@@ -24,7 +24,7 @@ from emcatalog.formats.documents import Documents
 from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
 from emcatalog.geometry import Box, Grid, Zyx, reverse
 from emcatalog.memory import release_free_memory
-from emcatalog.stores import ObjectReader, Store, source_errors
+from emcatalog.stores import ObjectReader, source_errors
 
 STRIP_ROWS: Final = 64
 """Rows of a TIFF that are read as one, or nearly: strips of one row would be a request each."""
@@ -140,7 +140,7 @@ class Stack:
         chunk: Zyx = (1, *first.chunk)
         return (ArraySpec("s0", first.dtype, grid, chunk, first.encoding),)
 
-    def open_scale(self, index: int, _keep: Store | None) -> Volume:
+    def open_scale(self, index: int) -> Volume:
         """Open it for reading. A slice that is not there is an error, and never background."""
         spec = self.scales[index]
         opened = _Opened(self._open_slice, _OPEN_SLICES)

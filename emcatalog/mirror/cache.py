@@ -20,7 +20,7 @@ from emcatalog.stores import Store, make_store
 VOLUME_FILE: Final = "emcatalog.json"
 """Beside the scales of a volume: its description, so that the mirror is opened without a request."""
 
-KEPT: Final = "files"
+KEPT: Final = "kept-files"
 """Beside the scales: the source's own files, where it has some that can only be read whole."""
 
 _INDEX_CACHE_BYTES: Final = 16 << 20

@@ -16,7 +16,7 @@ from emcatalog.formats.volume import ArraySpec, VolumeSpec
 from emcatalog.geometry import Box
 from emcatalog.locations import folder_name
 from emcatalog.mirror.array import ARRAY, MirrorArray, open_array
-from emcatalog.mirror.cache import VOLUME_FILE, Cache
+from emcatalog.mirror.cache import KEPT, VOLUME_FILE, Cache
 
 _SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<cell>\d+(/\d+)+)")
 """Key of a shard below the cache, in Zarr's default chunk key encoding."""
@@ -24,14 +24,19 @@ _SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<cell>\d+(/\d+)+
 
 @dataclass(frozen=True, slots=True)
 class MirrorFiles:
-    """One mirrored array on disk."""
+    """One mirrored array on disk, or the files of a source that are kept beside its mirror."""
 
     name: str
-    """Folder below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg/8x8x8.zarr``."""
+    """Folder below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg/8x8x8.zarr``, or ``.../files``."""
     nbytes: int
-    """Of its shards."""
+    """Of its shards or files."""
     shards: tuple[str, ...]
     """Keys of its shards, below the cache."""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is a mirrored array."""
+        return self.name.endswith(".zarr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class BadShard:
 
 
 def list_mirrors(cache: Cache) -> list[MirrorFiles]:
-    """Every mirrored array, by name.
+    """Every mirrored array, and every folder of kept files, by name.
 
     Raises:
         CacheError: the cache cannot be listed.
@@ -58,8 +63,12 @@ def list_mirrors(cache: Cache) -> list[MirrorFiles]:
     for path, info in found.items():
         key = path.removeprefix(root).strip("/")
         folder = key.removesuffix(f"/{ARRAY}/zarr.json")
-        match = _SHARD.fullmatch(key)
-        if match or folder != key:
+        match, (before, kept, _) = _SHARD.fullmatch(key), key.partition(f"/{KEPT}/")
+        if kept and ".zarr/" not in key:
+            name = f"{before}/{KEPT}"
+            shards.setdefault(name, [])
+            sizes.setdefault(name, []).append(info["size"])
+        elif match or folder != key:
             name = match["mirror"] if match else folder
             shards.setdefault(name, []).extend([key] if match else [])
             sizes.setdefault(name, []).append(info["size"] if match else 0)
@@ -67,7 +76,7 @@ def list_mirrors(cache: Cache) -> list[MirrorFiles]:
 
 
 def verify(cache: Cache, mirror: MirrorFiles, progress: Callable[[str], None] | None = None) -> Iterator[BadShard]:
-    """Read every chunk that is there, and give the shards that fail.
+    """Read every chunk that is there, and give the shards that fail; of kept files nothing can be said.
 
     Args:
         cache: where it lies.
@@ -77,6 +86,8 @@ def verify(cache: Cache, mirror: MirrorFiles, progress: Callable[[str], None] | 
     Raises:
         CacheCorruptError: the mirror's own description is damaged, so that nothing can be said of its shards.
     """
+    if not mirror.is_array:
+        return
     array = _open(cache, mirror)
     for key in mirror.shards:
         reason = _damage(array, key)
@@ -93,7 +104,7 @@ def remove_shard(cache: Cache, key: str) -> None:
 
 
 def remove_mirror(cache: Cache, name: str) -> None:
-    """Delete one mirrored array, and the volume's description with the last of its scales.
+    """Delete one mirrored array, or kept files, and the volume's description with the last of its scales.
 
     Args:
         cache: where it lies.

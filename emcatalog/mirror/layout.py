@@ -60,7 +60,7 @@ def zarr_metadata(spec: ArraySpec, layout: Layout) -> dict[str, Any]:
     inner = [_BYTES, {"name": "zstd", "configuration": {"level": 1}}, {"name": "crc32c"}]
     sharding = {"chunk_shape": layout.chunk, "codecs": inner, "index_codecs": [_BYTES, {"name": "crc32c"}]}
     return {
-        "shape": spec.grid.shape,
+        "shape": spec.shape,
         "data_type": spec.dtype,
         "fill_value": 0,
         "dimension_names": axis_names(len(spec.shape)),
