@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -34,6 +35,7 @@ def preview(cutout: Cutout) -> Image:
     """
     from PIL import Image
 
+    cutout = _of_one_channel(cutout)
     images = [name for name, channel in cutout.channels.items() if channel.model.kind == "image"][:1]
     labels = [name for name, channel in cutout.channels.items() if channel.model.kind != "image"][:1]
     if not images and not labels:
@@ -43,9 +45,30 @@ def preview(cutout: Cutout) -> Image:
     for name, axis in _PLANES:
         planes = cutout.at(_plane(middle, axis)).read()
         column = _draw({name: np.squeeze(planes[name], axis) for name in images + labels}, images, labels)
-        column[0] = _annotate(column[0], name, cutout.grid.voxel_size_nm[2 if axis != 2 else 1])
+        rows_nm, columns_nm = (size for i, size in enumerate(cutout.grid.voxel_size_nm) if i != axis)
+        column = [_square(picture, rows_nm, columns_nm) for picture in column]
+        column[0] = _annotate(column[0], name, min(rows_nm, columns_nm))
         columns.append(np.concatenate(_spaced(column, 0), 0))
     return Image.fromarray(_side_by_side(columns))
+
+
+def _of_one_channel(cutout: Cutout) -> Cutout:
+    """The first channel alone of a volume that has several: a picture shows one."""
+    channels = {
+        name: replace(channel, only=0) if channel.has_channels else channel for name, channel in cutout.channels.items()
+    }
+    return replace(cutout, channels=channels)
+
+
+def _square(picture: NDArray[np.uint8], rows_nm: float, columns_nm: float) -> NDArray[np.uint8]:
+    """A plane stretched along its longer voxels, so that a length is the same number of pixels in both directions."""
+    from PIL import Image
+
+    pixel = min(rows_nm, columns_nm)
+    height, width = round(picture.shape[0] * rows_nm / pixel), round(picture.shape[1] * columns_nm / pixel)
+    if (height, width) == picture.shape[:2]:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _draw(planes: Mapping[str, NDArray[Any]], images: list[str], labels: list[str]) -> list[NDArray[np.uint8]]:
@@ -68,7 +91,7 @@ def _annotate(picture: NDArray[np.uint8], plane: str, pixel_nm: float) -> NDArra
     length_nm = _round_length(width * pixel_nm / 5)
     bar = (6, height - 9, 6 + round(length_nm / pixel_nm), height - 6)
     pen.rectangle(bar, fill="white", outline="black")
-    text = f"{length_nm:g} nm" if length_nm < 1000 else f"{length_nm / 1000:g} \u00b5m"
+    text = f"{length_nm:g} nm" if length_nm < 1000 else f"{length_nm / 1000:g} um"
     pen.text((6, height - 24), text, fill="white", stroke_width=2, stroke_fill="black")
     return np.asarray(drawn)
 

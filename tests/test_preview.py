@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emcatalog.preview import label_colours
-from tests.conftest import SIDE, Replica, place
+from emcatalog.preview import label_colours, preview
+from tests.conftest import SIDE, Replica, cut, place
+from tests.replica.precomputed import build_precomputed
 from tests.replica.stored import Array
 from tests.replica.wire import Server
 
@@ -139,3 +140,11 @@ class TestColours:
     def test_neighbouring_ids_look_unlike(self) -> None:
         colours = label_colours(np.arange(10**9, 10**9 + 1000, dtype=np.uint64)[None])[0].astype(int)
         assert np.abs(np.diff(colours, axis=0)).sum(axis=1).min() > 60
+
+
+def test_a_length_is_the_same_along_both_sides_of_a_plane(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (10, 40, 60)).astype(np.uint8)
+    build_precomputed(tmp_path / "flat", voxels, resolution=(4, 4, 40), chunk=(64, 64, 64))
+    picture = preview(cut(f"file://{tmp_path}/flat", "uint8", (4, 4, 40)))
+    # Side by side: 60 wide and 40 high, 60 wide and 100 high, 40 wide and 100 high, with gaps of 8.
+    assert picture.size == (60 + 8 + 60 + 8 + 40, 100)
