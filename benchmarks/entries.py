@@ -7,7 +7,10 @@ Peers, in the same run over loopback, are what people do today (as torch_em 0.10
 - e11bio_prism: zarr-python reads the crop whole, h5py writes it with gzip, channel by channel.
 - wildenberg2023: cloud-volume reads block by block in eight threads, zarr-python writes shards.
 
-    python -m benchmarks.entries [--repeats 3] [--only liver prism wildenberg]
+A whole stack, scaled down, is compared with the same done slice by slice into a sharded Zarr: bytes written against
+bytes stored.
+
+    python -m benchmarks.entries [--repeats 3] [--only liver stack prism wildenberg]
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ LIVER_BOXES = {"top": (1200, 1712, 600, 1112, 0, 16), "middle": (9000, 9512, 900
 """512 x 512 x 16 voxels: near the top of the tissue, and half-way down, where half a PNG is to be decoded."""
 WILDENBERG_BOX = (1000, 1512, 1000, 1512, 20, 84)
 """In voxels of 12 x 12 x 40 nm."""
+STACK = (24, 2000, 2000)
+"""Slices, rows and columns of the whole stack that is scaled down from 597 x 19101 x 17695."""
 PEAK_MB = 1000
 
 
@@ -87,6 +92,27 @@ def liver(where: str, server: str, work: Path, facts: dict[str, Any]) -> None:
 
     mirrors = {"https://ftp.ebi.ac.uk/empiar/world_availability/13356/data": server}
     fetch(entry("human_liver", mirrors, work, bbox=LIVER_BOXES[where]), facts)
+
+
+def stack(server: str, work: Path, facts: dict[str, Any]) -> None:
+    """emcatalog: the raw of a whole stack."""
+    z, y, x = STACK
+    mirrors = {"https://ftp.ebi.ac.uk/empiar/world_availability/13356/data": server}
+    source = entry("human_liver", mirrors, work, bbox=(0, x, 0, y, 0, z), clip=True, channels=["raw"])
+    with _writes(facts, work / "mirror"):
+        fetch(source, facts)
+
+
+@contextmanager
+def _writes(facts: dict[str, Any], folder: Path) -> Iterator[None]:
+    """What the process hands to the file system, and what stands there in the end."""
+    import psutil
+
+    counters = psutil.Process().io_counters
+    before = counters().write_chars
+    yield
+    stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    facts.update(written_mb=(counters().write_chars - before) / 1e6, stored_mb=stored / 1e6)
 
 
 def prism(channel: int | str, server: str, work: Path, facts: dict[str, Any]) -> None:
@@ -135,6 +161,24 @@ def liver_recipe(where: str, decoder: str, server: str, work: Path, facts: dict[
             root.create_array(name, shape=voxels.shape, chunks=(64, 256, 256), dtype=voxels.dtype, compressors=codec)[
                 :
             ] = voxels
+
+
+def stack_recipe(server: str, work: Path, facts: dict[str, Any]) -> None:
+    """The same slice by slice, into shards of 64 slices: each is read and written anew for each slice."""
+    import requests  # noqa: F401
+    import tifffile  # noqa: F401
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    shutil.rmtree(work / "stack.zarr", ignore_errors=True)
+    with _writes(facts, work / "stack.zarr"), timed(facts):
+        root = zarr.open_group(work / "stack.zarr", mode="w")
+        codec = BloscCodec(cname="zstd", clevel=6, shuffle="shuffle")
+        array = root.create_array(
+            "raw", shape=STACK, chunks=(8, 256, 256), shards=(64, 2048, 2048), dtype="uint16", compressors=codec
+        )
+        for z in range(STACK[0]):
+            array[z] = _liver_rows(f"{server}/humanliver_raw_images/humanliver_raw_{z:03d}.tif", 0, STACK[1])
 
 
 def _liver_rows(url: str, y0: int, y1: int) -> Any:
@@ -258,6 +302,8 @@ CASES: dict[str, Callable[[str, Path, dict[str, Any]], None]] = {
         for where in LIVER_BOXES
         for decoder in ("imagecodecs", "Pillow")
     },
+    "stack": stack,
+    "stack, slice by slice": stack_recipe,
     "prism all channels": partial(prism, "all"),
     "prism one channel": partial(prism, 0),
     "prism all channels, zarr + h5py": prism_recipe,
@@ -280,6 +326,14 @@ def _made(name: str, done: str, *command: object) -> Path:
 def _liver_replica() -> Path:
     size = ("--slices", 16, "--rows", 20000, "--columns", 20000, "--distinct", 2)
     return _made("liver", "humanliver_nucleus_mask/humanliver_nucleus_mask_015.png", "-m", "tests.replica.ebi", *size)
+
+
+def _stack_replica() -> Path:
+    z, y, x = STACK
+    size = ("--slices", z, "--rows", y, "--columns", x, "--distinct", 8)
+    return _made(
+        "stack", f"humanliver_nucleus_mask/humanliver_nucleus_mask_{z - 1:03d}.png", "-m", "tests.replica.ebi", *size
+    )
 
 
 def _prism_replica() -> Path:
@@ -341,6 +395,24 @@ def _run_liver(repeats: int) -> list[Target]:
     return rows
 
 
+def _run_stack(repeats: int) -> list[Target]:
+    ours, peer = "stack", "stack, slice by slice"
+    z, y, x = STACK
+    runs = _run(f"A whole stack of {z} x {y} x {x}, raw", _stack_replica(), [ours, peer], repeats)
+    rows = [[name, f"{s.facts['written_mb']:.0f}", f"{s.facts['stored_mb']:.0f}"] for name, s in runs.items()]
+    table("Bytes written and stored", ["case", "MB written", "MB stored"], rows)
+    facts = runs[ours].facts
+    return [
+        (
+            "stack: bytes written for a byte stored",
+            f"{facts['written_mb'] / facts['stored_mb']:.2f}",
+            "at most 1.1",
+            facts["written_mb"] <= 1.1 * facts["stored_mb"],
+        ),
+        at_most("stack: peak MB", runs[ours].peak_mb, PEAK_MB),
+    ]
+
+
 def _run_prism(repeats: int) -> list[Target]:
     ours, one, peer = "prism all channels", "prism one channel", "prism all channels, zarr + h5py"
     runs = _run("e11bio_prism, crop 0 of its true size, raw + labels", _prism_replica(), [ours, one, peer], repeats)
@@ -359,7 +431,7 @@ def _run_wildenberg(repeats: int) -> list[Target]:
     ]
 
 
-QUESTIONS = {"liver": _run_liver, "prism": _run_prism, "wildenberg": _run_wildenberg}
+QUESTIONS = {"liver": _run_liver, "stack": _run_stack, "prism": _run_prism, "wildenberg": _run_wildenberg}
 
 
 def main() -> None:
