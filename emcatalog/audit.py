@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from emcatalog.entries import ChannelModel
 from emcatalog.errors import SourceError
 from emcatalog.formats.opening import inspect_volume
 from emcatalog.formats.volume import VolumeSpec
-from emcatalog.geometry import ZyxNm, format_xyz, same_size
+from emcatalog.geometry import ZyxNm, format_xyz, reverse, same_size
 from emcatalog.lock import LockedDocument, read_lock
 from emcatalog.settings import Settings
+
+_NONE: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,12 @@ def audit(model: ChannelModel, settings: Settings) -> Audit:
     try:
         volume, documents = inspect_volume(model, settings)
     except SourceError as error:
-        return Audit(model.url, failure=error, expected_failure=model.unconfirmed is not None)
+        below = f"{model.location.format}://{model.location.base}/"
+        gone = [
+            f"{address}, locked on {one.locked}" for address, one in lock.documents.items() if address.startswith(below)
+        ]
+        expected = model.unconfirmed is not None
+        return Audit(model.url, changed=tuple(gone), failure=error, expected_failure=expected)
     changed = [
         f"{address}, locked on {lock.documents[address].locked}"
         for address, document in documents.items()
@@ -70,7 +78,7 @@ def audit(model: ChannelModel, settings: Settings) -> Audit:
     ]
     declared, found = _declared(model), _found(volume, model)
     differences = [Difference(key, text, found[key]) for key, text in declared.items() if text != found[key]]
-    undeclared = {key: text for key, text in found.items() if key not in declared}
+    undeclared = {key: text for key, text in found.items() if key not in declared and text != _NONE}
     return Audit(model.url, tuple(differences), undeclared, tuple(changed), documents)
 
 
@@ -85,14 +93,14 @@ def _declared(model: ChannelModel) -> dict[str, str]:
         "num_channels": model.num_channels and str(model.num_channels),
     }
     known = {key: text for key, text in optional.items() if text}
-    return {"dtype": model.dtype, "voxel_size": _sizes([model.resolutions_nm[0]]), **known}
+    return {"dtype": model.dtype, "voxel_size": _sizes([reverse(model.voxel_size)]), **known}
 
 
 def _found(volume: VolumeSpec, model: ChannelModel) -> dict[str, str]:
     finest, sizes = volume.scales[0], [scale.grid.voxel_size_nm for scale in volume.scales]
     declared = model.resolutions_nm
-    if len(declared) == len(sizes) and all(same_size(a, b) for a, b in zip(declared, sizes, strict=True)):
-        sizes = list(declared)  # but for floating point they are the same
+    # But for floating point they may be the same.
+    sizes = [next((known for known in declared if same_size(known, size)), size) for size in sizes]
     return {
         "dtype": finest.dtype,
         "voxel_size": _sizes(sizes[:1]),
@@ -101,7 +109,7 @@ def _found(volume: VolumeSpec, model: ChannelModel) -> dict[str, str]:
         "scales": _sizes(sizes),
         "chunk": _xyz(tuple(reversed(finest.chunk[-3:]))),
         "encoding": finest.encoding,
-        "num_channels": str(finest.num_channels or "none"),
+        "num_channels": str(finest.num_channels or _NONE),
     }
 
 

@@ -152,7 +152,7 @@ def _check_variants(rendered: Sequence[Any], where: str) -> None:
     named: dict[str, set[str]] = {}
     for arguments in rendered:
         for key, value in _mappings(arguments, where):
-            if "variants" in value:
+            if isinstance(value.get("variant"), str) and isinstance(value.get("variants"), Mapping):
                 choices.setdefault(key, set()).add(value["variant"])
                 named.setdefault(key, set()).update(value["variants"])
     for key, names in named.items():

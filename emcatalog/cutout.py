@@ -407,8 +407,8 @@ def _check_channel_index(channels: Mapping[str, CutoutChannel], arguments: Volum
     for name, count in counts.items():
         if count is not None:
             check_channel(name, index, count)
-    declared = [model.num_channels for model in arguments.volumes.values()]
-    if not any((*counts.values(), *declared)):
+    # Of labels alone nobody asked for a channel: the index is the entry's own, and meant for its image.
+    if not any(counts.values()) and set(counts) == set(arguments.volumes):
         raise ArgumentError(f"channel={index}: none of {listing(counts)} has several channels; leave channel away")
 
 

@@ -10,7 +10,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from emcatalog.cutout import Cutout
-from emcatalog.errors import ArgumentError, listing
 from emcatalog.geometry import Box, Zyx
 from emcatalog.labels import renumber
 
@@ -41,14 +40,8 @@ def renumber_instances(dataset: xr.Dataset) -> xr.Dataset:
     Returns:
         The same with ``uint32`` numbers in the place of ids, and for each such variable ``<name>_ids``: the ids by
         number, so that ``dataset.labels_ids.values[dataset.labels.values]`` are the ids again.
-
-    Raises:
-        ArgumentError: there are no instances.
     """
-    names = [str(name) for name, variable in dataset.items() if variable.attrs["kind"] == "instances"]
-    if not names:
-        raise ArgumentError(f"consecutive=True, and none of {listing(dataset)} holds instances; leave it away")
-    for name in names:
+    for name in [str(name) for name, variable in dataset.items() if variable.attrs["kind"] == "instances"]:
         numbers, ids = renumber(dataset[name].values)
         dataset[name] = (dataset[name].dims, numbers, dataset[name].attrs)
         dataset[f"{name}_ids"] = (f"{name}_number", ids)

@@ -154,6 +154,13 @@ class ChannelModel(Strict):
         return choose_variant(values)
 
     @model_validator(mode="after")
+    def _finest_scale_is_the_first(self) -> ChannelModel:
+        """Two keys say how large the finest voxels are: they must not differ."""
+        if self.scales and self.scales[0] != self.voxel_size:
+            raise ValueError(f"scales begin with the finest, which is the voxel_size, {self.voxel_size}")
+        return self
+
+    @model_validator(mode="after")
     def _stack_says_its_slices(self) -> ChannelModel:
         """Nothing but the catalog knows how many slices a stack has."""
         if self.location.format in STACKS and self.shape is None:
@@ -310,6 +317,8 @@ def norm_arguments(arguments: Mapping[str, Any]) -> VolumeArguments:
         raise kind(sentence(first)) from error
     # Touching them reports a user's mistake at the call, not at the first read.
     _ = parsed.chosen, parsed.box_nm, parsed.resolution_nm, parsed.channel_index, parsed.nearest
+    if parsed.consecutive and not any(model.kind == "instances" for model in parsed.chosen.values()):
+        raise ArgumentError(f"consecutive=True, and none of {listing(parsed.chosen)} holds instances; leave it away")
     return parsed
 
 
@@ -347,4 +356,6 @@ def sentence(error: Any, *models: type[BaseModel]) -> str:
             return f"{key}: {error['msg']}"
         case "missing":
             return f"{key}: it is missing"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}, not {error['input']!r:.80}"
+    message = f"{key}: {error['msg'].removeprefix('Value error, ')}"
+    # A whole mapping says nothing of what is wrong in it.
+    return message if isinstance(error["input"], Mapping) else f"{message}, not {error['input']!r:.80}"

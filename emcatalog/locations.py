@@ -25,10 +25,10 @@ STORED_AXES: Final = "xyz"
 
 SCHEMES: Final = ("gs", "s3", "https", "http", "file", "demo")
 
-_SLICE: Final = re.compile(r"\{z(:0?\d+d)?\}")
+_SLICE: Final = re.compile(r"\{z(:0?[1-9][0-9]?d)?\}")
 """Where the number of a slice stands in a stack's address: Python's own form, and nothing of it that could fail."""
 
-_SAFE_IN_A_FOLDER_NAME: Final = "+=@,()[]{} "
+_SAFE_IN_A_FOLDER_NAME: Final = "+=,()[]{} "
 
 
 class StorageOptions(BaseModel):
@@ -84,13 +84,14 @@ class Location:
 
         Every part is quoted, so that no URL can leave the cache folder or hide in it. A bucket of another server than
         the scheme's own is another bucket: ``s3+minio.local/bucket``, so that it cannot fill the mirror of that one;
-        with its axes swapped a volume is another volume: ``em@yxz``.
+        with its axes swapped a volume is another volume: ``em@yxz``. So is what another stored form finds there.
         """
         scheme, rest = self.url.split("://", 1)
         server = f"+{folder_name(self.endpoint.removeprefix('https://').rstrip('/'))}" if self.endpoint else ""
         parts = [part for part in rest.split("/") if part]
-        swapped = "" if self.axes == STORED_AXES else f"@{self.axes}"
-        return "/".join([scheme + server, *(folder_name(part) for part in parts)]) + swapped
+        form = [] if self.format == FORMATS[0] else [self.format]
+        marks = form + ([] if self.axes == STORED_AXES else [self.axes])
+        return "/".join([scheme + server, *(folder_name(part) for part in parts)]) + "".join(f"@{m}" for m in marks)
 
 
 def parse_location(text: str) -> Location:
@@ -115,8 +116,8 @@ def parse_location(text: str) -> Location:
         # Two addresses that differ by an empty part alone would share a folder in the cache.
         if part in ("", ".", ".."):
             raise CatalogError(f"{text!r}: an address of data has a host or bucket, and no part {part!r}")
-    slices = re.findall(r"\{[^}]*\}", path)
-    if form in STACKS and not (len(slices) == 1 and _SLICE.fullmatch(slices[0])):
+    before, *behind = _SLICE.split(path.partition("/")[2] if scheme != "file" else path)
+    if form in STACKS and (len(behind) != 2 or re.search(r"[{}]", f"{before}{behind[-1]}{path.partition('/')[0]}")):
         raise CatalogError(
             f"{text!r}: a stack names its slices with one {{z}}, as in 'tiff://https://host/a_{{z:03d}}.tif'"
         )

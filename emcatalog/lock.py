@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +20,7 @@ class LockedDocument(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
-    """Of its bytes; None where there is no such document."""
+    """Of its bytes (of a slice, of what its header says); None where there is no such document."""
     generation: str | None = None
     """What the store calls this version of it: an HTTP server's ETag, a bucket's generation."""
     locked: str
@@ -50,7 +51,7 @@ def read_lock(path: Path) -> Lock:
     except FileNotFoundError:
         return Lock()
     except (ValidationError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[-1].strip()
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise SettingsError(
             f"{path} is not a lock file of emcatalog ({reason}); delete it, and `emcatalog check --lock` makes another"
         ) from error
@@ -58,6 +59,7 @@ def read_lock(path: Path) -> Lock:
 
 def write_lock(path: Path, lock: Lock) -> None:
     """Write the lock file whole: beside its place, then renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(lock.model_dump_json(indent=1) + "\n", "utf-8")
-    partial.replace(path)
+    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
+        partial.write(lock.model_dump_json(indent=1) + "\n")
+    Path(partial.name).chmod(0o644)  # a temporary file is its owner's alone
+    Path(partial.name).replace(path)

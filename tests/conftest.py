@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,15 +129,32 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, demo_folder: Path)
     monkeypatch.setenv("EMCATALOG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("EMCATALOG_DEMO", str(demo_folder))
     monkeypatch.setenv("EMCATALOG_RETRIES", "1")
+    monkeypatch.setenv("EMCATALOG_LOCK", str(tmp_path / "emcatalog.lock"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
+ServeAs = Callable[[str, Path], Server]
+
+
 @pytest.fixture
-def male_cns(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def serve_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServeAs]:
+    """Puts a folder on a server of its own, in the place of a URL."""
+    mirrors: dict[str, str] = {}
+    with ExitStack() as servers:
+
+        def serve_as(url: str, folder: Path) -> Server:
+            server = servers.enter_context(serve(folder))
+            mirrors[url] = server.url
+            monkeypatch.setenv("EMCATALOG_MIRRORS", json.dumps(mirrors))
+            return server
+
+        yield serve_as
+
+
+@pytest.fixture
+def male_cns(replica: Replica, serve_as: ServeAs) -> Server:
     """The miniature bucket on a server, in place of ``gs://flyem-male-cns``."""
-    with serve(replica.folder) as server:
-        monkeypatch.setenv("EMCATALOG_MIRRORS", json.dumps({"gs://flyem-male-cns": server.url}))
-        yield server
+    return serve_as("gs://flyem-male-cns", replica.folder)
 
 
 @pytest.fixture

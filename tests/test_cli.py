@@ -97,7 +97,8 @@ def own_catalog(tmp_path: Path, demo_folder: Path) -> Path:
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_help_names_every_command(arguments: tuple[str, ...]) -> None:
     text = call(*arguments).stdout
-    for command in ("list", "info", "plan", "fetch", "export", "preview", "cache", "validate", "schema", "demo"):
+    commands = "list info plan fetch export preview cache check validate schema demo"
+    for command in commands.split():
         assert re.search(rf"^ +{command} +\S", text, re.M), command
 
 
@@ -128,7 +129,8 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_nothing_is_wider_than_the_terminal(width: int) -> None:
-    for arguments in (("list",), ("info", "malecns"), ("plan", "demo"), ("plan", "--help"), ("fetch", "demo")):
+    commands = "list", "list --long", "info malecns", "plan demo", "plan --help", "fetch demo", "check demo"
+    for arguments in map(str.split, commands):
         text = call(*arguments, env={"COLUMNS": str(width)}).stdout
         assert max(len(line.rstrip()) for line in text.splitlines()) <= width, text
 
@@ -168,6 +170,34 @@ def test_info_says_all_that_the_catalog_says() -> None:
         "https://male-cns.janelia.org",
     ):
         assert word in text, word
+
+
+def test_list_long_is_info_of_each_entry(own_catalog: Path) -> None:
+    text = call("list", "--long", "--catalog", own_catalog).stdout
+    assert text == call("info", "tissue", "--catalog", own_catalog).stdout
+    inner = call("list", "--long", "malecns_data").stdout
+    assert inner.startswith("Everything else that the male CNS project publishes\n\nmalecns_data.em_clahe  ")
+    assert call("info", "malecns_data.rois_vnc").stdout in inner
+    assert "wildenberg2023" not in inner
+
+
+def test_info_tells_which_addresses_are_not_confirmed() -> None:
+    text = call("info", "human_liver", env={"COLUMNS": "300"}).stdout
+    doubtful = ("bile_duct", "cell_boundary", "cholangiocyte", "endothelial", "hepatocyte", "sinusoid")
+    for channel in ("raw", "er", "mito", "nucleus", *doubtful):
+        (heading,) = re.findall(rf"^{channel}  .*$", text, re.M)
+        assert heading.endswith("not read unless it is asked for  ADDRESS NOT CONFIRMED") == (channel in doubtful)
+    assert text.count("no public source says where its masks lie") == len(doubtful)
+
+
+def test_reading_from_an_address_that_is_not_confirmed_says_so(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        mirrors = {"EMCATALOG_MIRRORS": json.dumps({"https://ftp.ebi.ac.uk": server.url})}
+        guessed = call("plan", "human_liver", "--channels", "sinusoid", status=2, env=mirrors).stderr
+        sure = call("plan", "human_liver", "--channels", "mito", status=2, env=mirrors).stderr
+    assert_one_sentence(guessed, "sinusoid_mask_{z:03d}.png is not confirmed: the class is named by the data's authors")
+    assert_one_sentence(sure, "mito_mask_000.png")
+    assert "not confirmed" not in sure
 
 
 def test_info_of_another_version_and_of_a_catalog() -> None:
@@ -394,6 +424,11 @@ MISTAKES = {
     "no channel": ("fetch demo --channels ,", ["raw, labels"]),
     "unknown resolution": ("fetch demo --resolution 9", ["16 x 16 x 16"]),
     "a resolution that is none": ("fetch demo --resolution fine", ["fine"]),
+    "another way to align": ("plan demo --align linear", ["align='linear'", "there is 'nearest'"]),
+    "a channel beyond the last": ("plan e11bio_prism --channel 18", ["channel=18: raw has 18 channels, 0 to 17"]),
+    "a channel that is no number": ("plan e11bio_prism --channel red", ["channel='red'", "0, 1, ... or 'all'"]),
+    "a channel for channels": ("plan e11bio_prism --channel raw", ["Did you mean 'channels'?"]),
+    "no such combination": ("plan e11bio_prism --crop 14", ["no 'instance 14'", "instance 13", "semantic 16"]),
     "unknown version": ("plan malecns --version v9", ["version=v9 is not one of the allowed values v0.9, v1.0"]),
     "a parameter without a value": ("plan malecns --version", ["--version needs a value: v0.9, v1.0"]),
     "misspelt option": ("plan demo --bobx 0,1,0,1,0,1", ["--bobx", "--resolution", "Did you mean '--bbox'?"]),
@@ -402,6 +437,10 @@ MISTAKES = {
     "unknown entry": ("fetch malecn", ["'malecn'", "malecns_data.em_clahe", "Did you mean 'malecns'?"]),
     "entry of a sub-catalog": ("info em_clahe", ["Did you mean 'malecns_data.em_clahe'?"]),
     "below an entry": ("info malecns.raw", ["'malecns.raw'"]),
+    "unknown entry to check": ("check malecn", ["Did you mean 'malecns'?"]),
+    "unknown version to check": ("check malecns --version v9", ["version=v9", "v0.9, v1.0"]),
+    "misspelt option of a check": ("check demo --lok", ["--lok", "Did you mean '--lock'?"]),
+    "a parameter of no entry to check": ("check --version v1.0", ["no option --version for the catalog"]),
     "a catalog for an entry": ("preview malecns_data x.png", ["malecns_data.segmentation"]),
     "an entry for a catalog": ("list demo", ["emcatalog info demo"]),
     "no such catalog": ("list --catalog nowhere.yaml", ["nowhere.yaml"]),

@@ -6,14 +6,15 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 import emcatalog
 from emcatalog.catalog_file import CatalogModel, EntryMetadata, check_catalog
 from emcatalog.entries import VolumeArguments, norm_arguments
-from emcatalog.errors import ArgumentError, CatalogError, UnknownArgumentError
+from emcatalog.errors import ArgumentError, CatalogError, NoVariantError, UnknownArgumentError
 from emcatalog.geometry import NmBox
 from emcatalog.locations import StorageOptions
 
@@ -224,6 +225,257 @@ class TestChannel:
         ]
         assert folders[0] == "s3/bucket/em"
         assert len(set(folders)) == 3
+
+
+class TestAxes:
+    """What the stored x, y and z are in space."""
+
+    @pytest.mark.parametrize("axes", ["xyz", "yxz", "zyx", "xzy", "yzx", "zxy"])
+    def test_every_order(self, axes: str) -> None:
+        model = norm_arguments(arguments(volumes={"raw": channel(axes=axes)})).volumes["raw"]
+        assert model.axes == model.location.axes == axes
+
+    @pytest.mark.parametrize(
+        "axes", ["", "xy", "xxz", "xyzc", "XYZ", "x,y,z", "zyx ", None, 5, ["x", "y", "z"]], ids=repr
+    )
+    def test_mistakes(self, axes: object) -> None:
+        with pytest.raises(CatalogError, match=r"volumes.raw.axes: "):
+            norm_arguments(arguments(volumes={"raw": channel(axes=axes)}))
+
+    def test_the_message_says_what_axes_are(self) -> None:
+        with pytest.raises(CatalogError, match="axes are the letters x, y and z, each once, as in 'yxz', not 'xyx'"):
+            norm_arguments(arguments(volumes={"raw": channel(axes="xyx")}))
+
+    def test_all_other_keys_are_in_space(self) -> None:
+        declared = channel(axes="yxz", voxel_size=[4, 5, 40], shape=[100, 50, 10], offset=[7, 0, -1])
+        grid = norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].grid
+        assert grid is not None
+        assert (grid.shape, grid.offset, grid.voxel_size_nm) == ((10, 50, 100), (-1, 0, 7), (40.0, 5.0, 4.0))
+
+
+class TestStacks:
+    """One file a slice."""
+
+    @pytest.mark.parametrize("form", ["tiff", "png"])
+    def test_a_stack_says_how_many_slices_it_has(self, form: str) -> None:
+        url = f"{form}://https://host/slice_{{z:03d}}.{form}"
+        with pytest.raises(CatalogError, match=r"volumes.raw: a stack of slices needs its shape"):
+            norm_arguments(arguments(volumes={"raw": channel(url=url)}))
+        model = norm_arguments(arguments(volumes={"raw": channel(url=url, shape=[20, 10, 5])})).volumes["raw"]
+        assert model.location.base == "https://host"
+
+    @pytest.mark.parametrize(
+        "name", ["slice.tif", "{z}_{z}.tif", "{y}.tif", "{}.tif", "{z:x}.tif", "{z:03}.tif", "{z!r}.tif"]
+    )
+    def test_an_address_without_a_place_for_the_number(self, name: str) -> None:
+        with pytest.raises(CatalogError, match=r"volumes.raw.url: .*one {z}"):
+            norm_arguments(arguments(volumes={"raw": channel(url=f"tiff://https://host/{name}", shape=[2, 2, 2])}))
+
+    def test_a_shape_can_come_from_a_variant(self) -> None:
+        declared = channel(url="tiff://https://host/{z}.tif", variant="a", variants={"a": {"shape": [2, 2, 2]}})
+        assert norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].shape == (2, 2, 2)
+
+
+class TestVoxelSizeFrom:
+    """Where lengths come from."""
+
+    def test_the_source_by_default(self) -> None:
+        assert norm_arguments(arguments()).volumes["raw"].voxel_size_from == "source"
+
+    def test_the_catalog(self) -> None:
+        declared = channel(voxel_size_from="catalog")
+        assert norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].voxel_size_from == "catalog"
+
+    @pytest.mark.parametrize("value", ["catalogue", "", None, True, 8], ids=repr)
+    def test_nothing_else(self, value: object) -> None:
+        with pytest.raises(CatalogError, match=r"volumes.raw.voxel_size_from: .*'source' or 'catalog'"):
+            norm_arguments(arguments(volumes={"raw": channel(voxel_size_from=value)}))
+
+
+class TestChannelIndex:
+    """``channel=``: one of the channels of volumes that have several."""
+
+    def many(self, **changes: Any) -> dict[str, Any]:
+        return arguments(volumes={"raw": channel(num_channels=12), "labels": channel()}, **changes)
+
+    @pytest.mark.parametrize(
+        ("value", "index"),
+        [(None, None), ("all", None), (0, 0), (11, 11), (np.int64(3), 3), (np.uint8(3), 3)],
+        ids=repr,
+    )
+    def test_values(self, value: object, index: int | None) -> None:
+        found = norm_arguments(self.many(channel=value)).channel_index
+        assert (found, type(found)) == (index, type(index))
+
+    @pytest.mark.parametrize("value", [-1, 1.0, "0", "any", True, False, [0], (0, 1), {}, 1.5, np.float64(2)], ids=repr)
+    def test_what_is_no_index(self, value: object) -> None:
+        with pytest.raises(ArgumentError, match=r"is not the index of a channel: give 0, 1, ... or 'all'") as caught:
+            norm_arguments(self.many(channel=value))
+        assert f"channel={value!r}" in str(caught.value)
+
+    @pytest.mark.parametrize("value", [12, 13, 10**30])
+    def test_beyond_the_last(self, value: int) -> None:
+        with pytest.raises(
+            ArgumentError, match=f"channel={value}: raw has 12 channels, 0 to 11; or give channel='all'"
+        ):
+            norm_arguments(self.many(channel=value))
+
+    def test_beyond_the_last_of_a_channel_that_is_not_read(self) -> None:
+        assert norm_arguments(self.many(channel=12, channels=["labels"])).channel_index == 12
+
+    def test_how_many_there_are_need_not_be_known(self) -> None:
+        assert norm_arguments(arguments(channel=99)).channel_index == 99
+
+    @pytest.mark.parametrize("value", ["raw", ["raw"], ("labels", "raw")])
+    def test_names_belong_to_channels(self, value: object) -> None:
+        with pytest.raises(UnknownArgumentError, match=r"is not an index. Did you mean 'channels'?"):
+            norm_arguments(self.many(channel=value))
+
+    @pytest.mark.parametrize("count", [0, -1, 1.5, True, "3"], ids=repr)
+    def test_how_many_there_are_is_a_number(self, count: object) -> None:
+        with pytest.raises(CatalogError, match=r"volumes.raw.num_channels: "):
+            norm_arguments(arguments(volumes={"raw": channel(num_channels=count)}))
+
+
+class TestAlign:
+    """``align=``."""
+
+    def test_values(self) -> None:
+        assert not norm_arguments(arguments()).nearest
+        assert not norm_arguments(arguments(align=None)).nearest
+        assert norm_arguments(arguments(align="nearest")).nearest
+
+    @pytest.mark.parametrize("value", ["Nearest", "linear", "", True, 1, ["nearest"]], ids=repr)
+    def test_mistakes(self, value: object) -> None:
+        with pytest.raises(ArgumentError, match="is not a way to align channels; there is 'nearest'") as caught:
+            norm_arguments(arguments(align=value))
+        assert f"align={value!r}" in str(caught.value)
+
+
+class TestBoxOfAVariant:
+    """An entry's own box may depend on its parameters."""
+
+    boxes: ClassVar[dict[str, Any]] = {
+        "a": {"x": [0, 1], "y": [0, 2], "z": [0, 3], "units": "nm"},
+        "b": {"x": [4, 5], "y": [4, 6], "z": [4, 7], "units": "nm"},
+    }
+
+    def own(self, variant: str, **changes: Any) -> dict[str, Any]:
+        return arguments(bbox={"variant": variant, "variants": self.boxes}, **{"units": "nm", **changes})
+
+    def test_is_chosen(self) -> None:
+        assert norm_arguments(self.own("a")).box_nm == NmBox((0, 0, 0), (3, 2, 1))
+        assert norm_arguments(self.own("b")).box_nm == NmBox((4, 4, 4), (7, 6, 5))
+
+    def test_there_is_none(self) -> None:
+        with pytest.raises(NoVariantError, match="bbox: there is no 'c'; there are a, b"):
+            norm_arguments(self.own("c"))
+
+    def test_units_alone_do_not_make_it_another(self) -> None:
+        with pytest.raises(ArgumentError, match="this one is in units of 'nm'; give both"):
+            norm_arguments(self.own("a", units="voxel"))
+
+    def test_a_callers_box_wins(self) -> None:
+        source = emcatalog.catalog.wildenberg2023(bbox=(0, 120, 0, 120, 0, 400), units="nm")
+        assert source.arguments.box_nm == NmBox((0, 0, 0), (400, 120, 120))
+
+    def test_of_both_experiments(self) -> None:
+        entry = emcatalog.catalog.wildenberg2023
+        assert entry.arguments.box_nm == entry(experiment="p105").arguments.box_nm
+        assert entry(experiment="p105").arguments.box_nm == NmBox((160, 576, 576), (36320, 136512, 120576))
+        assert entry(experiment="p14").arguments.box_nm == NmBox((0, 0, 0), (52320, 115200, 80256))
+
+
+def crops() -> dict[str, Any]:
+    """A catalog whose two parameters do not go together in all ways: there is no small crop 1."""
+    data = catalog()
+    parameter = {"description": "d", "type": "str"}
+    entry_of(data)["parameters"] = {
+        "size": {**parameter, "default": "big", "allowed": ["big", "small"]},
+        "crop": {**parameter, "default": "0", "allowed": ["0", "1"]},
+    }
+    entry_of(data)["args"]["volumes"]["raw"] = channel(
+        variant="{{ size }} {{ crop }}", variants={"big 0": {}, "big 1": {}, "small 0": {"dtype": "uint16"}}
+    )
+    return data
+
+
+def variants_of(data: dict[str, Any]) -> Any:
+    return entry_of(data)["args"]["volumes"]["raw"]["variants"]
+
+
+class TestCombinations:
+    """Parameters whose values do not all go together."""
+
+    def test_not_all_need_exist(self) -> None:
+        assert check_catalog(crops(), "good.yaml")
+
+    @pytest.mark.parametrize(
+        ("edit", "says"),
+        [
+            (
+                lambda v: v.pop("big 0"),
+                r"\(with \{'size': 'big', 'crop': '0'\}\): .*no 'big 0'; there are big 1, small 0",
+            ),
+            (
+                lambda v: v.pop("small 0"),
+                r"\(with \{'size': 'small', 'crop': '1'\}\): volumes.raw: there is no 'small 1'",
+            ),
+            (lambda v: v.pop("big 1"), r"\(with .*'crop': '1'\}\): volumes.raw: there is no"),
+            (lambda v: v.update({"huge 0": {}}), r"volumes.raw.variants: nothing chooses huge 0"),
+            (lambda v: v.update({"b 1": {}, "a 1": {}}), r"volumes.raw.variants: nothing chooses a 1, b 1"),
+            (lambda v: v["big 1"].update(dtype="int3"), r"\(with .*'big', 'crop': '1'\}\): volumes.raw.dtype"),
+        ],
+        ids=["the default", "a value in no combination", "the other", "a variant too many", "two of them", "a bad one"],
+    )
+    def test_mistakes(self, edit: Edit, says: str) -> None:
+        data = crops()
+        edit(variants_of(data))
+        with pytest.raises(CatalogError, match=f"^the/file.yaml: sources.tissue.args.*{says}"):
+            check_catalog(data, "the/file.yaml")
+
+    def test_a_variant_of_a_box_too_many(self) -> None:
+        data = crops()
+        box = {"x": [0, 1], "y": [0, 1], "z": [0, 1], "units": "voxel"}
+        entry_of(data)["args"]["bbox"] = {"variant": "{{ size }}", "variants": {"big": box, "small": box, "huge": box}}
+        with pytest.raises(CatalogError, match=r"sources.tissue.args.bbox.variants: nothing chooses huge"):
+            check_catalog(data, "the/file.yaml")
+
+    def test_without_parameters_there_must_be_one(self) -> None:
+        data = catalog()
+        entry_of(data)["parameters"] = {}
+        entry_of(data)["args"]["volumes"]["raw"] = channel(variant="v3", variants={"v1": {}})
+        with pytest.raises(CatalogError, match=r"volumes.raw: there is no 'v3'; there are v1"):
+            check_catalog(data, "the/file.yaml")
+
+    @pytest.mark.parametrize("nested", [{"variants": {}}, {"variant": ["v1"], "variants": {}}], ids=str)
+    def test_a_variant_within_a_variant_that_nothing_chooses(self, nested: dict[str, Any]) -> None:
+        data = catalog()
+        variants_of(data)["v3"] = nested
+        with pytest.raises(CatalogError, match="nothing chooses v3"):
+            check_catalog(data, "the/file.yaml")
+
+    def test_a_channel_may_have_any_name(self) -> None:
+        data = catalog()
+        volumes = entry_of(data)["args"]["volumes"]
+        volumes["variants"] = volumes["raw"]
+        assert check_catalog(data, "good.yaml")
+
+    def test_a_crop_that_there_is_not(self) -> None:
+        entry = emcatalog.catalog.e11bio_prism
+        assert entry(split="semantic", crop="16").channels["labels"].kind == "semantic"
+        with pytest.raises(
+            NoVariantError, match=r"there is no 'instance 14'; there are instance 0, .*semantic 16"
+        ) as e:
+            entry(split="instance", crop="14")
+        assert isinstance(e.value, ArgumentError)
+
+    @pytest.mark.parametrize(("crop", "count"), [("0", 18), ("4", 18), ("5", 12), ("11", 12), ("12", 10), ("13", 11)])
+    def test_channels_of_a_crop(self, crop: str, count: int) -> None:
+        entry = emcatalog.catalog.e11bio_prism
+        assert entry(crop=crop, channel=count - 1).arguments.channel_index == count - 1
+        with pytest.raises(ArgumentError, match=f"channel={count}: raw has {count} channels, 0 to {count - 1}"):
+            entry(crop=crop, channel=count)
 
 
 class TestCheckCatalog:

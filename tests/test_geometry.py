@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from emcatalog.errors import AlignmentError, ArgumentError
 from emcatalog.geometry import (
+    Alignment,
     Box,
     Grid,
     NmBox,
     Zyx,
     ZyxNm,
+    axis_names,
     format_xyz,
     norm_bbox,
     norm_resolution,
@@ -50,6 +55,13 @@ def boxes(index: st.SearchStrategy[int], side: st.SearchStrategy[int]) -> st.Sea
 
 large_boxes = boxes(indices, st.integers(1, EDGE))
 small_boxes = boxes(st.integers(-7, 7), st.integers(1, 9))
+four_boxes = st.builds(
+    lambda box, begin, count: box.with_channels(begin, begin + count),
+    boxes(st.integers(-4, 4), st.integers(1, 5)),
+    st.integers(0, 4),
+    st.integers(1, 5),
+)
+four_cells = st.tuples(*[st.integers(1, 4)] * 4)
 grids = st.builds(
     Grid,
     shape=st.just((10, 20, 30)),
@@ -121,6 +133,68 @@ class TestBox:
     def test_split_has_x_fastest(self) -> None:
         pieces = [piece.begin for piece in Box((0, 0, 1), (2, 1, 5)).split((1, 1, 2))]
         assert pieces == [(0, 0, 1), (0, 0, 2), (0, 0, 4), (1, 0, 1), (1, 0, 2), (1, 0, 4)]
+
+
+class TestBoxWithChannels:
+    """An axis of channels stands before the others: (c, z, y, x)."""
+
+    box = Box((2, 1, 10, 100), (6, 3, 15, 107))
+
+    def test_sides_are_c_z_y_x(self) -> None:
+        assert (self.box.shape, self.box.voxels) == ((4, 2, 5, 7), 280)
+        assert np.zeros((9, 4, 20, 200))[self.box.slices].shape == (4, 2, 5, 7)
+
+    def test_space_and_back(self) -> None:
+        space = Box((1, 10, 100), (3, 15, 107))
+        assert self.box.space == space
+        assert space.space == space
+        assert space.with_channels(2, 6) == self.box
+        assert self.box.space.with_channels(0, 1).shape == (1, 2, 5, 7)
+
+    def test_users_read_x_first_and_channels_last(self) -> None:
+        assert str(self.box) == "x 100..107, y 10..15, z 1..3, c 2..6"
+        assert self.box.xyz() == (100, 107, 10, 15, 1, 3)
+
+    def test_is_never_empty_along_the_channels(self) -> None:
+        with pytest.raises(ArgumentError, match="empty box: c runs from 3 to 3"):
+            self.box.space.with_channels(3, 3)
+
+    @quick
+    @given(four_boxes, four_cells)
+    def test_split_tiles_the_box_on_the_lattice(self, box: Box, cell: tuple[int, ...]) -> None:
+        pieces = list(box.split(cell))
+        assert len(pieces) == box.cells(cell) == len(set(pieces))
+        assert sum(piece.voxels for piece in pieces) == box.voxels
+        assert set().union(*(voxels(piece) for piece in pieces)) == voxels(box)
+        assert pieces == sorted(pieces, key=lambda piece: piece.begin)
+        assert all(piece.grow_to(cell).shape == cell for piece in pieces)
+
+    @quick
+    @given(four_boxes, four_cells)
+    def test_grow_to_takes_the_cells_that_it_touches(self, box: Box, cell: tuple[int, ...]) -> None:
+        grown = box.grow_to(cell)
+        assert grown.contains(box)
+        assert grown.cells(cell) == box.cells(cell)
+        assert grown.voxels == box.cells(cell) * np.prod(cell)
+
+    @quick
+    @given(four_boxes, four_boxes)
+    def test_intersection_is_the_voxels_in_both(self, a: Box, b: Box) -> None:
+        common = a.intersect(b)
+        assert (voxels(common) if common else set()) == voxels(a) & voxels(b)
+        assert a.contains(b) == (voxels(a) >= voxels(b))
+
+    def test_boxes_of_different_axes_do_not_meet(self) -> None:
+        with pytest.raises(ValueError, match="zip"):
+            self.box.intersect(self.box.space)
+
+    def test_split_has_channels_slowest(self) -> None:
+        pieces = [piece.begin for piece in Box((0, 0, 0, 0), (2, 1, 1, 3)).split((1, 1, 1, 2))]
+        assert pieces == [(0, 0, 0, 0), (0, 0, 0, 2), (1, 0, 0, 0), (1, 0, 0, 2)]
+
+    def test_names_of_axes(self) -> None:
+        assert axis_names(3) == ("z", "y", "x")
+        assert axis_names(4) == ("c", "z", "y", "x")
 
 
 class TestGrid:
@@ -221,6 +295,148 @@ class TestShift:
         with pytest.raises(AlignmentError, match=r"3\.58 x 8 x 40 nm against 8 x 8 x 40 nm") as caught:
             Grid((9, 9, 9), (40.0, 8.0, 3.58)).shift_to(Grid((9, 9, 9), (40.0, 8.0, 8.0)))
         assert isinstance(caught.value, ValueError)
+
+    @pytest.mark.parametrize("part", [0.5, 0.25, 1 / 3, 0.001, -0.125, 1e5 + 0.5])
+    def test_every_part_of_a_voxel_is_told(self, part: float) -> None:
+        one, other = (Grid((9, 9, 9), (40.0, 6.0, 4.0), origin_nm=(0.0, 0.0, o)) for o in (part * 4, 0.0))
+        with pytest.raises(AlignmentError, match=f"offset by {part:.10g} x 0 x 0 voxels".replace("+", r"\+")) as caught:
+            one.shift_to(other)
+        assert "align='nearest'" in str(caught.value)
+        assert one.nearest_in(other).is_shift
+
+    def test_a_shift_is_found_through_the_noise_of_floating_point(self) -> None:
+        one = Grid((9, 9, 9), (3.58, 3.58, 3.58), origin_nm=(3.58 * 7, 3.58 * 1001, 0.1 * 3 * 3.58 / 0.3))
+        shifted = one.shift_to(Grid((9, 9, 9), (3.58, 3.58, 3.58000001)))
+        assert shifted.box(Box((0, 0, 0), (1, 1, 1))) == Box((7, 1001, 1), (8, 1002, 2))
+
+
+RATIOS = [
+    (256, 8),
+    (8, 256),
+    (4, 8),
+    (8, 4),
+    (24, 8),
+    (8, 24),
+    (12, 8),
+    (8, 12),
+    (10, 8),
+    (8, 10),
+    (8, 8),
+    (35, 8),
+    (7, 3),
+]
+"""Voxel sizes in whole nm of a grid and of the one that it is laid on: 32, 1/32, 1/2, 2, 3, 1/3, 3/2, 2/3, ..."""
+
+quarters = st.integers(-(10**6), 10**6).map(lambda n: Fraction(n, 4))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Two lattices along one axis, in exact numbers."""
+
+    size: int
+    other: int
+    origin: Fraction
+    other_origin: Fraction
+
+    def index(self, i: int) -> int:
+        """The other lattice's voxel in which the centre of a voxel lies: the upper one, where it lies on a face."""
+        centre = (i + Fraction(1, 2)) * self.size + self.origin
+        return math.floor((centre - self.other_origin) / self.other)
+
+
+axes = st.builds(
+    lambda sizes, origin, other: Axis(*sizes, origin, other),
+    st.sampled_from(RATIOS),
+    quarters,
+    st.just(Fraction(0)) | quarters,
+)
+triples = st.tuples(axes, axes, axes)
+near_boxes = boxes(st.integers(-(10**4), 10**4), st.integers(1, 40))
+
+
+def nearest(three: tuple[Axis, Axis, Axis]) -> Alignment:
+    """Of two grids with these axes, z first."""
+
+    def grid(sizes: Iterable[int], origins: Iterable[Fraction]) -> Grid:
+        z, y, x = map(float, sizes)
+        oz, oy, ox = map(float, origins)
+        return Grid((9, 9, 9), (z, y, x), origin_nm=(oz, oy, ox))
+
+    return grid([a.size for a in three], [a.origin for a in three]).nearest_in(
+        grid([a.other for a in three], [a.other_origin for a in three])
+    )
+
+
+class TestNearest:
+    """Each voxel takes the one of the other grid in which its centre lies."""
+
+    @quick
+    @given(triples, near_boxes)
+    def test_indices_are_those_of_exact_arithmetic(self, three: tuple[Axis, Axis, Axis], box: Box) -> None:
+        alignment = nearest(three)
+        for i, axis in enumerate(three):
+            exact = [axis.index(voxel) for voxel in range(box.begin[i], box.end[i])]
+            assert alignment.indices(i, box.begin[i], box.end[i]) == exact
+
+    @quick
+    @given(triples, near_boxes)
+    def test_box_covers_the_indices_and_no_more(self, three: tuple[Axis, Axis, Axis], box: Box) -> None:
+        needed = nearest(three).box(box)
+        for i, axis in enumerate(three):
+            exact = [axis.index(voxel) for voxel in range(box.begin[i], box.end[i])]
+            assert (needed.begin[i], needed.end[i]) == (min(exact), max(exact) + 1)
+
+    @quick
+    @given(triples, near_boxes)
+    def test_covered_by_is_the_inverse_image(self, three: tuple[Axis, Axis, Axis], extent: Box) -> None:
+        covered = nearest(three).covered_by(extent)
+        for i, axis in enumerate(three):
+            # Around the place where the extent lies, a little further on both sides than it can reach.
+            first, last = (self.near(axis, edge) for edge in (extent.begin[i], extent.end[i]))
+            inside = [v for v in range(first - 3, last + 4) if extent.begin[i] <= axis.index(v) < extent.end[i]]
+            if covered is not None:
+                assert inside == list(range(covered.begin[i], covered.end[i]))
+            elif not inside:
+                return
+        assert covered is not None, "every axis has voxels there"
+
+    def near(self, axis: Axis, edge: int) -> int:
+        return math.floor((edge * axis.other + axis.other_origin - axis.origin) / axis.size)
+
+    @quick
+    @given(triples, near_boxes)
+    def test_every_voxel_of_a_covered_box_is_there(self, three: tuple[Axis, Axis, Axis], extent: Box) -> None:
+        alignment = nearest(three)
+        covered = alignment.covered_by(extent)
+        assume(covered is not None)
+        assert covered is not None
+        assert extent.contains(alignment.box(covered))
+
+    def test_a_region_map_of_256_nm_on_a_grid_of_8_nm(self) -> None:
+        fine, coarse = Grid((9, 9, 9), (8.0, 8.0, 8.0)), Grid((3, 3, 3), (256.0, 256.0, 256.0))
+        alignment = fine.nearest_in(coarse)
+        assert alignment.indices(0, 30, 34) == [0, 0, 1, 1]
+        assert alignment.indices(0, -1, 1) == [-1, 0]
+        assert alignment.box(Box((0, 31, 32), (32, 33, 33))) == Box((0, 0, 1), (1, 2, 2))
+        assert alignment.covered_by(Box((0, 0, 1), (1, 2, 3))) == Box((0, 0, 32), (32, 64, 96))
+        assert not alignment.is_shift
+
+    def test_a_thinned_grid_takes_the_upper_of_two_voxels(self) -> None:
+        assert Grid((9, 9, 9), (16.0,) * 3).nearest_in(Grid((9, 9, 9), (8.0,) * 3)).indices(2, 0, 3) == [1, 3, 5]
+
+    def test_nothing_is_covered_where_no_centre_lies(self) -> None:
+        coarse, fine = Grid((9, 9, 9), (256.0,) * 3), Grid((9, 9, 9), (8.0,) * 3)
+        assert coarse.nearest_in(fine).covered_by(Box((0, 0, 0), (16, 16, 16))) is None
+        assert coarse.nearest_in(fine).covered_by(Box((0, 0, 0), (17, 17, 17))) == Box((0, 0, 0), (1, 1, 1))
+
+    @quick
+    @given(sizes, st.tuples(*[st.integers(-(10**6), 10**6)] * 3), small_boxes)
+    def test_of_a_whole_shift_is_the_shift(self, size: ZyxNm, shift: Zyx, box: Box) -> None:
+        z, y, x = (-d * s for d, s in zip(shift, size, strict=True))
+        one, other = Grid((9, 9, 9), size), Grid((9, 9, 9), size, origin_nm=(z, y, x))
+        assert one.nearest_in(other).box(box) == one.shift_to(other).box(box) == box.translate(shift)
+        assert one.shift_to(other).covered_by(box.translate(shift)) == box
 
 
 BOX = Box((4, 2, 0), (7, 5, 1))

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from emcatalog.errors import CatalogError
-from emcatalog.locations import Location, apply_mirrors, parse_location
+from emcatalog.locations import FORMATS, STACKS, Location, apply_mirrors, parse_location
 
 quick = settings(max_examples=300, deadline=None)
 
@@ -70,6 +70,72 @@ class TestParse:
         assert repr(text) in str(caught.value)
         assert isinstance(caught.value, ValueError)
 
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_every_form(self, form: str) -> None:
+        text = f"{form}://gs://bucket/em{'/{z}.x' if form in STACKS else ''}"
+        location = parse_location(text)
+        assert (location.format, location.url, str(location)) == (form, text.removeprefix(f"{form}://"), text)
+        assert (location.axes, location.endpoint) == ("xyz", None)
+
+    @pytest.mark.parametrize("form", ["n5", "zarr"])
+    def test_the_bucket_itself(self, form: str) -> None:
+        location = parse_location(f"{form}://gs://bucket/")
+        assert (location.url, location.base, location.folder) == ("gs://bucket", "gs://bucket", f"gs/bucket@{form}")
+
+
+class TestStacks:
+    """``tiff://https://host/slice_{z:03d}.tif``: one file a slice."""
+
+    @pytest.mark.parametrize(
+        ("url", "base", "first", "later"),
+        [
+            ("https://h/a_{z:03d}.tif", "https://h", "a_007.tif", "a_1234.tif"),
+            ("https://h/deep/er/{z}", "https://h/deep/er", "7", "1234"),
+            ("https://h/{z:04d}/x.png", "https://h", "0007/x.png", "1234/x.png"),
+            ("https://h/a/s_{z:02d}_b/x.png", "https://h/a", "s_07_b/x.png", "s_1234_b/x.png"),
+            ("file:///data/{z}.tif", "file:///data", "7.tif", "1234.tif"),
+            ("s3://bucket/a b/{z:5d}.tif", "s3://bucket/a b", "    7.tif", " 1234.tif"),
+        ],
+    )
+    def test_names_of_slices(self, url: str, base: str, first: str, later: str) -> None:
+        for form in STACKS:
+            location = parse_location(f"{form}://{url}")
+            assert location.base == base
+            assert [location.slice_name(z) for z in (7, 1234)] == [first, later]
+            assert url.startswith(f"{base}/")
+
+    def test_the_base_of_what_is_no_stack_is_its_url(self) -> None:
+        assert parse_location("precomputed://gs://bucket/em/{z}").base == "gs://bucket/em/{z}"
+
+    @quick
+    @given(st.integers(0, 10**6), st.integers(1, 9))
+    def test_every_slice_has_a_name_of_its_own_below_the_base(self, z: int, digits: int) -> None:
+        location = parse_location(f"tiff://https://h/x/s{{z:0{digits}d}}.tif")
+        assert location.slice_name(z) == f"s{str(z).zfill(digits)}.tif"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "slice.tif", "{z}{z}.tif", "{z}/{z:03d}.tif", "{}.tif", "{0}.tif", "{y}.tif", "{Z}.tif", "{z:}.tif",
+            "{z:03}.tif", "{z:x}.tif", "{z:03x}.tif", "{z:+03d}.tif", "{z:-3d}.tif", "{z:.3f}.tif", "{z:,d}.tif",
+            "{z!r}.tif", "{z.real}.tif", "{z[0]}.tif", "{z.__class__}.tif", "{{z}}.tif", "{ z }.tif", "{z:03d }.tif",
+            "{z:{z}d}.tif", "{z", "z}",
+        ],
+    )  # fmt: skip
+    def test_mistakes(self, name: str) -> None:
+        for form in STACKS:
+            with pytest.raises(CatalogError, match=r"a stack names its slices with one \{z\}, as in"):
+                parse_location(f"{form}://https://host/{name}")
+
+    @pytest.mark.parametrize("name", ["a}_{z}.tif", "a_{z}{.tif", "{z:09999999999999999999d}.tif", "{z}}.tif"])
+    def test_what_could_fail_later(self, name: str) -> None:
+        with pytest.raises(CatalogError):
+            parse_location(f"tiff://https://host/{name}")
+
+    def test_the_host_is_the_same_for_all_slices(self) -> None:
+        with pytest.raises(CatalogError):
+            parse_location("tiff://https://{z}/a.tif")
+
 
 class TestFolder:
     """Where the mirror of a volume lies below the cache, whatever its address says."""
@@ -107,6 +173,34 @@ class TestFolder:
         assert folders[None] == "s3/bucket/em"
         assert folders["https://minio.local"] == "s3+minio.local/bucket/em"
         assert len(set(folders.values())) == 4
+
+    @pytest.mark.parametrize(
+        ("form", "url", "folder"),
+        [
+            ("n5", "gs://bucket/em/s0", "gs/bucket/em/s0@n5"),
+            ("zarr", "s3://bucket/crop_0.zarr/raw", "s3/bucket/crop_0.zarr/raw@zarr"),
+            ("tiff", "https://h/a/raw_{z:03d}.tif", "https/h/a/raw_{z%3A03d}.tif@tiff"),
+            ("png", "https://h/a/{z}.png", "https/h/a/{z}.png@png"),
+        ],
+    )
+    def test_of_other_forms(self, form: str, url: str, folder: str) -> None:
+        assert Location(form, url).folder == folder
+
+    def test_axes_in_another_order_have_a_folder_of_their_own(self) -> None:
+        folders = {axes: Location("precomputed", "gs://bucket/em", None, axes).folder for axes in ("xyz", "yxz", "zyx")}
+        assert folders == {"xyz": "gs/bucket/em", "yxz": "gs/bucket/em@yxz", "zyx": "gs/bucket/em@zyx"}
+
+    def test_axes_and_a_server_of_its_own(self) -> None:
+        assert (
+            Location("n5", "s3://bucket/em", "https://minio.local", "yxz").folder == "s3+minio.local/bucket/em@n5@yxz"
+        )
+
+    def test_axes_are_not_mistaken_for_part_of_a_name(self) -> None:
+        assert Location("n5", "gs://b/em", None, "yxz").folder != Location("n5", "gs://b/em@yxz").folder
+
+    def test_two_forms_at_one_address_have_two_folders(self) -> None:
+        folders = {Location(form, "gs://bucket/em").folder for form in ("precomputed", "n5", "zarr")}
+        assert len(folders) == 3
 
 
 class TestMirrors:

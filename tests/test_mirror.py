@@ -19,10 +19,10 @@ from ome_zarr_models.v05 import Image
 
 from emcatalog.errors import CacheCorruptError, CacheError
 from emcatalog.formats.volume import ArraySpec
-from emcatalog.geometry import Grid, Zyx
+from emcatalog.geometry import Grid, Index, Zyx
 from emcatalog.mirror.cache import Cache
 from emcatalog.mirror.inventory import MirrorFiles, list_mirrors, remove_mirror, remove_shard, verify
-from emcatalog.mirror.layout import SHARD_BYTES, Layout, choose_layout, unit_of, zarr_metadata
+from emcatalog.mirror.layout import SHARD_BYTES, SHARD_SIDE, Layout, choose_layout, unit_of, zarr_metadata
 from emcatalog.settings import load_settings
 from tests.conftest import Replica, cut, place, scale_and_translation, stored_box
 from tests.replica.malecns import expected_labels, expected_raw
@@ -118,8 +118,36 @@ class TestOtherTools:
         assert (array.shape, np.asarray(array[:]).sum()) == ((9, 8, 7), 9 * 8 * 7)
 
 
-def spec_of(chunk: Zyx, dtype: str, shape: Zyx = (10_000, 10_000, 10_000)) -> ArraySpec:
-    return ArraySpec("8_8_8", dtype, Grid(shape, (8.0, 8.0, 8.0)), chunk, "raw")
+def spec_of(
+    chunk: Index, dtype: str, shape: Zyx = (10_000, 10_000, 10_000), num_channels: int | None = None
+) -> ArraySpec:
+    return ArraySpec("8_8_8", dtype, Grid(shape, (8.0, 8.0, 8.0)), chunk, "raw", num_channels)
+
+
+def assert_sound(layout: Layout, spec: ArraySpec) -> None:
+    """Of any volume: units are whole chunks of source and mirror, shards are whole units, and nothing is too large.
+
+    A source chunk that spans the volume along an axis ends with it there, and the mirror's last chunk goes on.
+    """
+    for chunk, shard, unit, source, size in zip(
+        layout.chunk, layout.shard, layout.unit, spec.chunk, spec.shape, strict=True
+    ):
+        assert 0 < chunk <= unit <= shard
+        assert unit % chunk == shard % unit == 0
+        if source < size:
+            assert unit == source  # and not several: one would be fetched for the other
+        else:
+            assert size <= unit < size + chunk
+    itemsize = np.dtype(spec.dtype).itemsize
+    assert math.prod(layout.shard) * itemsize <= max(SHARD_BYTES, math.prod(layout.unit) * itemsize)
+    assert math.prod(layout.chunk) * itemsize <= max(SHARD_BYTES, math.prod(spec.chunk) * itemsize)
+    assert len(layout.chunk) == 3 or layout.chunk[0] == 1
+    # Twice as much along its shortest axis of space would be too much.
+    space = layout.shard[-3:]
+    assert 2 * min(space) > SHARD_SIDE or 2 * math.prod(layout.shard) * itemsize > SHARD_BYTES
+    metadata = zarr_metadata(spec, layout)
+    assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == layout.shard
+    assert unit_of(layout.chunk, spec) == layout.unit
 
 
 def assert_usable(layout: Layout, spec: ArraySpec) -> None:
@@ -158,6 +186,80 @@ class TestLayout:
     def test_of_any_chunk(self, source: Zyx, dtype: str) -> None:
         spec = spec_of(source, dtype)
         assert_usable(choose_layout(spec), spec)
+
+    @pytest.mark.parametrize(
+        ("source", "dtype", "shape", "layout"),
+        [
+            ((1, 64, 20000), "uint16", (597, 20000, 20000), None),
+            ((1, 64, 20000), "uint8", (597, 20000, 20000), None),
+            ((1, 64, 19101), "uint16", (597, 17695, 19101), None),
+            ((16, 512, 512), "uint8", (904, 11328, 10000), ((16, 64, 64), (256, 512, 512), (16, 512, 512))),
+            ((16, 512, 512), "uint32", (904, 11328, 10000), ((16, 64, 64), (64, 512, 512), (16, 512, 512))),
+            ((64, 64, 64), "uint64", (4206, 2448, 2941), None),
+            ((1, 20, 30), "uint8", (5, 20, 30), None),
+            ((7, 20, 30), "uint8", (7, 20, 30), None),
+            ((256, 256, 256), "uint64", (70, 80, 90), None),
+            ((1, 1, 20000), "uint16", (597, 20000, 20000), None),
+            ((1, 256, 256), "uint8", (10, 256, 256), None),
+            ((1, 1, 1), "uint8", (1, 1, 1), None),
+        ],
+        ids=str,
+    )
+    def test_of_stacks_and_small_volumes(
+        self, source: Zyx, dtype: str, shape: Zyx, layout: tuple[Zyx, Zyx, Zyx] | None
+    ) -> None:
+        found = choose_layout(spec_of(source, dtype, shape))
+        assert layout is None or (found.chunk, found.shard, found.unit) == layout
+        assert_sound(found, spec_of(source, dtype, shape))
+
+    def test_of_an_axis_of_channels(self) -> None:
+        spec = spec_of((3, 38, 163, 163), "uint8", (300, 650, 650), num_channels=18)
+        layout = choose_layout(spec)
+        assert (layout.chunk, layout.unit) == ((1, 38, 163, 163), (3, 38, 163, 163))
+        assert layout.shard[0] == 3
+        assert_sound(layout, spec)
+
+    def test_channels_that_are_one_chunk(self) -> None:
+        spec = spec_of((12, 64, 64, 64), "uint8", (300, 650, 650), num_channels=12)
+        layout = choose_layout(spec)
+        assert (layout.chunk, layout.unit) == ((1, 64, 64, 64), (12, 64, 64, 64))
+        assert_sound(layout, spec)
+
+    @pytest.mark.parametrize(("dtype", "slices"), [("uint16", 4), ("uint8", 8)])
+    def test_strips_of_whole_rows(self, dtype: str, slices: int) -> None:
+        layout = choose_layout(spec_of((1, 64, 20000), dtype, (597, 20000, 20000)))
+        assert layout.chunk[:2] == layout.unit[:2] == (1, 64)
+        assert 64 < layout.chunk[2] <= 512
+        assert layout.unit[2] == layout.shard[2] < 20000 + layout.chunk[2]
+        assert layout.shard[0] >= slices
+
+    def test_flat_chunks_are_for_whole_rows_alone(self) -> None:
+        tiles = choose_layout(spec_of((1, 256, 256), "uint8", (597, 20000, 20000)))
+        assert tiles.chunk == (1, 64, 64)
+        rows = choose_layout(spec_of((1, 64, 60), "uint8", (597, 20000, 60)))
+        assert rows.chunk == (1, 64, 60)
+
+    length = st.integers(1, 400) | st.sampled_from([512, 1000, 4096, 20000, 10**6])
+    dtypes = st.sampled_from(["uint8", "uint16", "float32", "uint64"])
+
+    @given(st.tuples(side, side, side), st.tuples(length, length, length), dtypes)
+    def test_of_any_chunk_and_volume(self, source: Zyx, shape: Zyx, dtype: str) -> None:
+        spec = spec_of(source, dtype, shape)
+        assert_sound(choose_layout(spec), spec)
+
+    @given(
+        st.integers(1, 20), st.integers(1, 20), st.tuples(side, side, side), st.tuples(length, length, length), dtypes
+    )
+    def test_of_any_number_of_channels(self, stored: int, channels: int, source: Zyx, shape: Zyx, dtype: str) -> None:
+        spec = spec_of((stored, *source), dtype, shape, num_channels=channels)
+        assert_sound(choose_layout(spec), spec)
+
+    @given(st.integers(1, 70), st.integers(65, 40_000), st.sampled_from(["uint8", "uint16"]))
+    def test_of_any_strips_of_whole_rows(self, rows: int, width: int, dtype: str) -> None:
+        spec = spec_of((1, rows, width), dtype, (597, 20000, width))
+        layout = choose_layout(spec)
+        assert_sound(layout, spec)
+        assert layout.unit[2] == layout.shard[2] >= width  # never part of a row: it would be read again
 
     @pytest.mark.parametrize("chunk", [(20, 50, 24), (5, 163, 7), (1, 128, 128)], ids=str)
     def test_sources_of_odd_chunks(self, tmp_path: Path, chunk: tuple[int, int, int]) -> None:

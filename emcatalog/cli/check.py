@@ -5,6 +5,7 @@ Annotations are evaluated here (no ``from __future__``): the options of a comman
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,12 +54,14 @@ def check(
     audits = []
     for name, model in _volumes(ctx, open_catalog(catalog), entry):
         audits.append(audit(model, settings))
+        if lock and audits[-1].documents:  # a change is accepted by locking what there is now
+            audits[-1] = replace(audits[-1], changed=())
         _print_audit(console, name, audits[-1])
     if lock:
         _lock(audits, Path(settings.lock))
     bad = sum(not each.is_good for each in audits)
     print(f"{several(len(audits), 'volume', 'volumes')} looked at, {bad or 'none'} to be mended")
-    if bad and not lock:
+    if bad:
         raise typer.Exit(DIFFERS)
 
 
@@ -78,7 +81,7 @@ def _volumes(ctx: typer.Context, catalog: Any, entry: str | None) -> "Iterator[t
             for channel, model in _declared(source, chosen).items():
                 if (model.location, model) not in seen:
                     seen.add((model.location, model))
-                    yield " ".join([f"{name}.{channel}", *chosen.values()]), model
+                    yield " ".join([f"{name}.{channel}", *filter(None, chosen.values())]), model
 
 
 def _declared(source: Any, chosen: dict[str, str]) -> "dict[str, ChannelModel]":

@@ -92,7 +92,6 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
 
         Raises:
             TooLargeError: it would not fit in the memory at hand; nothing was fetched.
-            ArgumentError: ``consecutive``, and no channel holds instances.
             SourceError: the source failed, after its retries.
             CacheError: the mirror cannot be written.
         """

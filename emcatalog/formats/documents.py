@@ -41,7 +41,8 @@ class Documents:
 
     def address(self, name: str) -> str:
         """A document, for messages and for the lock file."""
-        return f"{self.location.format}://{self.location.base}/{name}"
+        server = f" at {self.location.endpoint}" if self.location.endpoint else ""
+        return f"{self.location.format}://{self.location.base}/{name}{server}"
 
     def read(self, *names: str) -> list[bytes | None]:
         """The bytes of some documents, asked for at once; None for one that is not there.
@@ -86,7 +87,7 @@ class Documents:
         """
         digest = None if content is None else hashlib.sha256(content).hexdigest()
         address = self.address(name)
-        self.seen[address] = Document(digest, _text(generation))
+        self.seen[address] = Document(digest, None if content is None else _text(generation))
         locked = self.lock.documents.get(address)
         if locked is not None and locked.sha256 != digest:
             became = "is gone" if digest is None else "is new" if locked.sha256 is None else "is another"
