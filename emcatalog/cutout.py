@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from threading import Thread
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +37,6 @@ from emcatalog.mirror.cache import Cache
 from emcatalog.mirror.layout import SHARD_SIDE, choose_layout
 from emcatalog.plan import ChannelPlan, Plan
 from emcatalog.settings import Settings, load_settings
-
-_T = TypeVar("_T")
 
 StartProgress = Callable[[int, int], Progress]
 """Called once with the chunks and the decoded bytes that are to come; what it returns is called as they arrive."""
@@ -171,7 +167,7 @@ class Cutout:
         gaps = {name: self._gaps(self._mirror(name), channel.box(self.box)) for name, channel in self.channels.items()}
         if any(gaps.values()) and self.settings.offline:
             raise NotCachedError(f"offline, and {self._lacking(gaps)}; fetch() the box while there is a network")
-        tasks = _at_once(lambda name: self._task(name, gaps[name]), self.channels)
+        tasks = {name: self._task(name, gaps[name]) for name in self.channels}
         missing = [(task, unit) for task in tasks.values() for gap in task.gaps for unit in gap.units]
         started = None
         if progress and missing:
@@ -332,24 +328,6 @@ class _OpenStores:
         return self._volumes[name]
 
 
-def _at_once(ask: Callable[[str], _T], names: Iterable[str]) -> dict[str, _T]:
-    """Ask something of every channel at once: asking one source takes several round trips.
-
-    In threads that nobody waits for: with an executor's, Ctrl-C would wait for a server that says nothing.
-    """
-    answers: dict[str, Future[_T]] = {name: Future() for name in names}
-
-    def answer(name: str) -> None:
-        try:
-            answers[name].set_result(ask(name))
-        except BaseException as error:  # noqa: BLE001  # it is raised where the answer is wanted
-            answers[name].set_exception(error)
-
-    for name in answers:
-        Thread(target=answer, args=(name,), daemon=True).start()
-    return {name: future.result() for name, future in answers.items()}
-
-
 def _size(spec: ArraySpec) -> str:
     return format_xyz(spec.grid.voxel_size_nm)
 
@@ -365,7 +343,7 @@ def open_cutout(arguments: VolumeArguments) -> Cutout:
     settings = load_settings(cache_dir=arguments.cache_dir, offline=arguments.offline)
     cache = Cache.at(settings)
     size = arguments.resolution_nm
-    specs = _at_once(lambda name: _find_scale(name, arguments, cache, settings), arguments.chosen)
+    specs = {name: _find_scale(name, arguments, cache, settings) for name in arguments.chosen}
     reference = _reference(specs, size).grid
     channels = {name: _channel(name, specs[name], reference, arguments) for name in specs}
     _check_channel_index(channels, arguments)
