@@ -19,7 +19,7 @@ import tensorstore as ts
 from numpy.typing import NDArray
 
 from emcatalog.entries import ChannelModel
-from emcatalog.errors import NoRangesError, SlowSourceWarning, SourceCorruptError
+from emcatalog.errors import NoRangesError, SlowSourceWarning, SourceCorruptError, SourceMissingError
 from emcatalog.formats.documents import Documents
 from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
 from emcatalog.geometry import Box, Grid, Zyx, reverse
@@ -163,7 +163,14 @@ class Stack:
         return self.model.offset[2] if self.model.offset else 0
 
     def _open_slice(self, z: int) -> Slice:
-        opened, (spec,) = self.files.open(z), self.scales
+        (spec,) = self.scales
+        try:
+            opened = self.files.open(z)
+        except SourceMissingError as error:
+            raise SourceMissingError(
+                f"{self.files.address(z)} is not there: the stack lacks slice {z}, of those declared from {self._first}"
+                f" to {spec.grid.extent.end[0] - 1}; take a box that leaves it out, or tell the data's owner"
+            ) from error
         found, wanted = (*opened.shape, opened.dtype), (*spec.grid.shape[1:], spec.dtype)
         if found != wanted:
             raise SourceCorruptError(
