@@ -172,7 +172,11 @@ class Cutout:
         started = None
         if progress and missing:
             started = progress(len(missing), sum(task.nbytes(unit) for task, unit in missing))
-        return fetch(tasks, started)
+        try:
+            return fetch(tasks, started)
+        except BaseException:
+            self._open.abandon_volumes()
+            raise
 
     def read(self, progress: StartProgress | None = None) -> dict[str, NDArray[Any]]:
         """The voxels of every channel, (z, y, x) or (c, z, y, x), fetched where they are missing.
@@ -319,6 +323,12 @@ class _OpenStores:
             self._mirrors[name] = found
         return self._mirrors[name]
 
+    def abandon_volumes(self) -> None:
+        """Let what was asked of the sources and is not needed any more come to an end; they are opened anew."""
+        for volume in self._volumes.values():
+            volume.stop.set()
+        self._volumes.clear()
+
     def volume(self, name: str, channel: CutoutChannel) -> Volume:
         """The source of a channel."""
         if name not in self._volumes:
@@ -399,7 +409,14 @@ def _find_scale(name: str, arguments: VolumeArguments, cache: Cache, settings: S
         # Never opened before, or opened before this scale was published.
         known = describe_volume(model, settings, cache.kept_files(model.location))
         cache.keep_volume(model.location, known)
-    return known.nearest(size) if arguments.nearest else known.at(size)
+    if arguments.nearest:
+        return known.nearest(size)
+    try:
+        return known.at(size)
+    except ArgumentError as error:
+        if len(arguments.chosen) == 1:
+            raise
+        raise ArgumentError(f"{error}; align='nearest' puts it on the grid of the other channels") from error
 
 
 def _shared_grid(reference: Grid, channels: Mapping[str, CutoutChannel]) -> Grid:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import Any, Final
 
 import numpy as np
@@ -49,7 +50,9 @@ def open_scale(location: Location, spec: ArraySpec, sharding: dict[str, Any] | N
     _import_decoder(spec.encoding)
     read = _sharded_reader(spec, sharding, store) if sharding else _unsharded_reader(store.below(spec.key))
     what = f"{location}, scale {spec.key}"
-    return Volume(spec, _virtual(spec, read, what, fill=False), _virtual(spec, read, what, fill=True))
+    stop = Event()
+    strict, lenient = (_virtual(spec, read, what, stop, fill=fill) for fill in (False, True))
+    return Volume(spec, strict, lenient, stop=stop)
 
 
 def _import_decoder(encoding: str) -> Callable[..., NDArray[Any]]:
@@ -63,7 +66,7 @@ def _import_decoder(encoding: str) -> Callable[..., NDArray[Any]]:
     return decode
 
 
-def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.TensorStore:
+def _virtual(spec: ArraySpec, read: ReadChunk, what: str, stop: Event, *, fill: bool) -> ts.TensorStore:
     def read_chunk(box: Box) -> NDArray[Any]:
         stored = read(box)
         if stored is not None:
@@ -72,7 +75,7 @@ def _virtual(spec: ArraySpec, read: ReadChunk, what: str, *, fill: bool) -> ts.T
             raise ValueError(f"NOT_FOUND: chunk {box} of {what} is missing")
         return np.zeros(box.shape, spec.dtype)
 
-    return virtual_store(spec, read_chunk, at_once=_AT_ONCE)
+    return virtual_store(spec, read_chunk, stop, at_once=_AT_ONCE)
 
 
 def _decode(stored: bytes, spec: ArraySpec, box: Box, what: str) -> NDArray[Any]:

@@ -55,8 +55,13 @@ def _zarr(model: ChannelModel, documents: Documents) -> Reader:
 
 
 def _stack(model: ChannelModel, documents: Documents) -> Reader:
-    from emcatalog.formats.stack import read_stack  # tifffile and imagecodecs are extras
-
+    try:
+        from emcatalog.formats.stack import read_stack
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{documents.location} is a stack of images, which tifffile, imagecodecs and isal read:"
+            " pip install 'emcatalog[stacks]'"
+        ) from error
     return read_stack(documents, model)
 
 

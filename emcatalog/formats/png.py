@@ -130,6 +130,19 @@ class PngReader:
                 return self._decode_whole()[begin:end].copy()
             return self._read(begin, end)
 
+    def check(self) -> None:
+        """Hold every chunk of the file against its checksum.
+
+        Raises:
+            SourceCorruptError: one fails it, or the file is cut off.
+        """
+        with self._lock:
+            chunk = _chunk_at(self._file, self._first, self._what)
+            while chunk.name != b"IEND":
+                _data(self._file, chunk, self._what)
+                chunk = _chunk_at(self._file, chunk.next, self._what)
+            _data(self._file, chunk, self._what)
+
     def _read(self, begin: int, end: int) -> NDArray[Any]:
         result = np.empty((end - begin, self.shape[1]), self.dtype)
         at = self._pass_to(begin)

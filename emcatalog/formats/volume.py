@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Any, Final
 
 import tensorstore as ts
@@ -127,16 +128,21 @@ def _times(values: ZyxNm, factor: ZyxNm) -> ZyxNm:
     return z, y, x
 
 
-def virtual_store(spec: ArraySpec, read_chunk: Callable[[Box], NDArray[Any]], *, at_once: int) -> ts.TensorStore:
+def virtual_store(
+    spec: ArraySpec, read_chunk: Callable[[Box], NDArray[Any]], stop: Event, *, at_once: int
+) -> ts.TensorStore:
     """An array whose chunks a function of ours reads.
 
     Args:
         spec: of the array.
         read_chunk: gets a box of the source's voxels, and gives them.
+        stop: of the volume.
         at_once: chunks that it is asked for at one time, each in a thread.
     """
 
     def fill(domain: ts.IndexDomain, array: NDArray[Any], _: object) -> None:
+        if stop.is_set():
+            raise ValueError("CANCELLED: what asked for this failed, or was interrupted")
         array[...] = read_chunk(Box(domain.inclusive_min, domain.exclusive_max))
 
     return ts.virtual_chunked(
@@ -164,6 +170,9 @@ class Volume:
     """Gives background where the source lacks a chunk."""
     holds: Callable[[Box], bool] | None = None
     """Whether the source has the chunk that covers this box of its voxels: for forms whose ``strict`` cannot tell."""
+    stop: Event = field(default_factory=Event)
+    """Once it is set, a reader of ours asks the source for nothing more: what TensorStore was told to read cannot be
+    called back. The volume is of no use then."""
 
     def labelled(self) -> Volume:
         """The same volume, its axes named as ours: TensorStore copies between arrays by the names of their axes."""
@@ -187,4 +196,5 @@ class Volume:
             self.strict.transpose(axes),
             self.lenient.transpose(axes),
             None if holds is None else holds_reordered,
+            self.stop,
         )
