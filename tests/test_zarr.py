@@ -244,7 +244,6 @@ class TestOneArray:
             (3, {"shards": (16, 24, 32), "compressors": None}, "raw"),
             (3, {"chunk_key_encoding": {"name": "v2", "separator": "."}}, "zstd"),
         ],
-        ids=str,
     )
     def test_encodings(self, tmp_path: Path, version: int, options: dict[str, Any], encoding: str) -> None:
         write(tmp_path, noise(), version, **options)
