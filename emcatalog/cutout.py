@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -29,6 +29,7 @@ from emcatalog.geometry import (
     format_xyz,
     reverse,
     same_size,
+    whole_if_near,
     zyx,
 )
 from emcatalog.memory import available_bytes
@@ -215,11 +216,15 @@ class Cutout:
         """What a Dataset of this box says about itself; triples and boxes in x, y, z."""
         space = self.grid.to_nm(self.box)
         corners = zip(reversed(space.begin_nm), reversed(space.end_nm), strict=True)
+        edges = [
+            (edge, size) for pair, size in zip(corners, reversed(self.grid.voxel_size_nm), strict=True) for edge in pair
+        ]
         return {
             "voxel_size_nm": list(reversed(self.grid.voxel_size_nm)),
             "origin_nm": list(reversed(space.begin_nm)),
-            "bbox": list(self.box.xyz()),
-            "bbox_nm": [edge for corner in corners for edge in corner],
+            # As a caller writes it: counted from where space begins, wherever the source's first voxel stands.
+            "bbox": [whole_if_near(edge / size) for edge, size in edges],
+            "bbox_nm": [edge for edge, _ in edges],
             "order_of_attributes": "x, y, z",
         }
 
@@ -258,14 +263,12 @@ class Cutout:
         box = channel.box(self.box)
         mirror = self._open.cache.array(channel.model.location, channel.spec, create=False)
         if mirror is None:
-            everything = Box((0,) * len(channel.spec.shape), channel.spec.shape)
             index, unit = box.translate([-first for first in channel.spec.offset]), choose_layout(channel.spec).unit
             wanted = missing = index.cells(unit)
-            whole = index.grow_to(unit).intersect(everything)
-            voxels = whole.voxels if whole else 0
+            voxels = _downloaded(channel.spec, [index.grow_to(unit)])
         else:
             units = [unit for gap in self._gaps(mirror, box) for unit in gap.units]
-            wanted, missing, voxels = mirror.count(box), len(units), sum(unit.voxels for unit in units)
+            wanted, missing, voxels = mirror.count(box), len(units), _downloaded(channel.spec, units)
         download = typical_ratio(channel.spec.encoding) * voxels * channel.dtype.itemsize
         return ChannelPlan(wanted, wanted - missing, channel.nbytes(self.box), int(download))
 
@@ -336,6 +339,16 @@ class _OpenStores:
             keep = self.cache.kept_files(model.location)
             self._volumes[name] = open_volume(model, channel.spec, self._settings, keep)
         return self._volumes[name]
+
+
+def _downloaded(spec: ArraySpec, boxes: Iterable[Box]) -> int:
+    """How many voxels are downloaded for some boxes of a mirror: those of whole files, where only they can be had."""
+    everything = Box((0,) * len(spec.shape), spec.shape)
+    clipped = [part for box in boxes if (part := box.intersect(everything)) is not None]
+    if spec.file is None:
+        return sum(box.voxels for box in clipped)
+    files = {file.begin for box in clipped for file in box.grow_to(spec.file).split(spec.file)}
+    return len(files) * math.prod(spec.file)
 
 
 def _size(spec: ArraySpec) -> str:

@@ -255,9 +255,11 @@ class _ShardFetch:
         return tuple((a - o) // side for a, o, side in zip(unit.begin, origin, sides, strict=True))
 
     def _fill_background(self, unit: Box) -> None:
-        # The source's own background, which need not be 0; and of a unit's chunks others may be there.
         target = self.task.mirror.store.with_transaction(self.transaction)[unit.slices]
-        target.write(self._in_mirror(self.volume.lenient)[unit.slices]).result()
+        if self.task.mirror.layout.unit == self.volume.spec.chunk:
+            target.write(self.volume.background).result()  # the unit is one chunk of the source, the absent one
+        else:
+            target.write(self._in_mirror(self.volume.lenient)[unit.slices]).result()
 
     def _in_mirror(self, source: ts.TensorStore) -> ts.TensorStore:
         """The source, in indices of the mirror."""

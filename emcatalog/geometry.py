@@ -402,6 +402,11 @@ def same_length(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-6)
 
 
+def whole_if_near(value: float) -> float | int:
+    """A number of voxels as an integer, where it is one but for floating point."""
+    return round(value) if _is_whole(value) else value
+
+
 def _is_whole(value: float) -> bool:
     return abs(value - round(value)) < _WHOLE_VOXEL_TOLERANCE
 

@@ -281,3 +281,11 @@ def written_by_stored(folder: Path, raw: NDArray[Any], step: int) -> float:
     assert answer["decoded"] == raw.nbytes
     stored = [path.stat().st_size for path in cache.rglob("*.zarr/**/*") if path.is_file()]
     return float(answer["written"] / sum(stored))
+
+
+def test_a_plan_counts_a_png_whole(server: Server, catalog: Any) -> None:
+    """Some rows of it cost as much to download as all of them."""
+    few = catalog.human_liver(bbox=(0, 20, 0, 10, 1, 3), channels=["er", "raw"]).plan()
+    many = catalog.human_liver(bbox=(0, 20, 0, 200, 1, 3), channels=["er", "raw"]).plan()
+    assert few.channels["er"].download_bytes == many.channels["er"].download_bytes
+    assert few.channels["raw"].download_bytes < many.channels["raw"].download_bytes

@@ -46,7 +46,8 @@ class Stack:
         size = reverse(self.model.voxel_size)
         grid = Grid((self.model.shape[2], *first.shape), size, (self._first, 0, 0))
         chunk: Zyx = (1, *first.chunk)
-        return (ArraySpec("s0", first.dtype, grid, chunk, first.encoding),)
+        file = (1, *first.shape) if self.documents.location.format == "png" else None
+        return (ArraySpec("s0", first.dtype, grid, chunk, first.encoding, file=file),)
 
     def open_scale(self, index: int) -> Volume:
         """Open it for reading. A slice that is not there is an error, and never background."""

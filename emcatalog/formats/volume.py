@@ -32,6 +32,8 @@ class ArraySpec:
     """How a chunk is stored: ``jpeg``, ``compressed_segmentation``, ..."""
     num_channels: int | None = None
     """Length of the axis of channels, or None where there is no such axis."""
+    file: Index | None = None
+    """Voxels of a file that can only be downloaded whole, or None where chunks are fetched one by one."""
 
     @property
     def offset(self) -> Index:
@@ -54,7 +56,8 @@ class ArraySpec:
                 zyx([grid.offset[i] for i in order]),
                 _pick(grid.origin_nm, order),
             ),
-            chunk=(*self.chunk[:-3], *(self.chunk[-3:][i] for i in order)),
+            chunk=_spatial(self.chunk, order),
+            file=None if self.file is None else _spatial(self.file, order),
         )
 
     def with_voxel_size(self, factor: ZyxNm) -> ArraySpec:
@@ -118,6 +121,11 @@ class VolumeSpec:
             raise ValueError(str(error)) from error
 
 
+def _spatial(index: Index, order: Zyx) -> Index:
+    """An index with its axes of space in another order."""
+    return (*index[:-3], *(index[-3:][i] for i in order))
+
+
 def _pick(values: ZyxNm, order: Zyx) -> ZyxNm:
     z, y, x = (values[i] for i in order)
     return z, y, x
@@ -173,6 +181,12 @@ class Volume:
     stop: Event = field(default_factory=Event)
     """Once it is set, a reader of ours asks the source for nothing more: what TensorStore was told to read cannot be
     called back. The volume is of no use then."""
+
+    @property
+    def background(self) -> Any:
+        """What ``lenient`` gives where the source lacks a chunk: a Zarr array says itself, elsewhere it is 0."""
+        told = self.lenient.fill_value
+        return 0 if told is None else told
 
     def labelled(self) -> Volume:
         """The same volume, its axes named as ours: TensorStore copies between arrays by the names of their axes."""
