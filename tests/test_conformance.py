@@ -238,7 +238,7 @@ FORMS = {
         suffix="/{z:03d}.tif",
         **STACK,
     ),
-    "png": Form("png", png_stack, "png stack", chunk=(1, 512, 18), suffix="/{z:03d}.png", **STACK),
+    "png": Form("png", png_stack, "png stack", chunk=(1, 128, 18), suffix="/{z:03d}.png", **STACK),
 }
 """A slice that is missing from a stack is an error and not background, so that stacks lack nothing here."""
 

@@ -15,7 +15,8 @@ from dask.base import tokenize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emcatalog.cutout import Cutout, CutoutChannel
+from emcatalog.cutout import Cutout
+from emcatalog.cutout_channel import CutoutChannel
 from emcatalog.dataset import LazyChannel, lazy_arrays, to_dataset
 from emcatalog.entries import ChannelModel
 from emcatalog.formats.volume import ArraySpec

@@ -154,7 +154,7 @@ class TestDamagedSlices:
         stack.path("er").write_bytes(HTML)
         with pytest.raises(SourceCorruptError):
             catalog.human_liver(bbox=BOX, channels=["er"]).read()
-        assert stack.whole("er", BAD) <= 3, "at most by the blocks that are in flight when the first one fails"
+        assert stack.whole("er", BAD) < 9, "not by each block of rows: by those in flight when the first one fails"
 
     @pytest.mark.parametrize("channel", ["raw", "er"])
     def test_a_byte_that_flipped(self, stack: Stack, catalog: Any, channel: str) -> None:

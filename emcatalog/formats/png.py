@@ -45,8 +45,9 @@ _BLOCK: Final = 2**20
 """Bytes that are read, or skipped, at one time."""
 _MAX_STORED: Final = 2**16 - 1
 """Bytes of a stored block."""
-_BAND: Final = 2**18
-"""Bytes of a band, unless one row has more: beyond the processor's cache, 1 MiB, decoding takes twice the time."""
+_BAND: Final = 2**20
+"""Bytes of a band, unless one row has more: of much smaller ones several threads wait for each other, and beyond the
+processor's cache decoding takes twice the time."""
 _REMEMBERED: Final = 256
 """Of so many rows one is remembered, so that going back does not begin at the first row."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from threading import BoundedSemaphore
 from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
@@ -12,8 +14,12 @@ from emcatalog.formats.tiff import ReadRange, read_block, read_header
 STRIP_ROWS: Final = 64
 """Rows of a TIFF that are read as one, or nearly: strips of one row would be a request each."""
 
-BAND_ROWS: Final = 512
+BAND_ROWS: Final = 128
 """Rows of a PNG that are read as one. All rows above them are decoded, so that a few more cost little."""
+
+
+_DECODERS: Final = BoundedSemaphore(os.cpu_count() or 1)
+"""PNGs that are decoded at one time: with more threads than processors, each decodes a third slower."""
 
 
 class Slice(Protocol):
@@ -94,7 +100,8 @@ class PngSlice:
 
     def block(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
         """Some of its voxels, (rows, columns)."""
-        return self._png.rows(*rows)[:, slice(*columns)]
+        with _DECODERS:
+            return self._png.rows(*rows)[:, slice(*columns)]
 
     def check(self) -> None:
         """Hold every chunk against its checksum.

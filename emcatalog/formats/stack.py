@@ -22,8 +22,9 @@ from emcatalog.formats.slices import Slice
 from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
 from emcatalog.geometry import Box, Grid, Zyx, reverse
 
-_AT_ONCE: Final = 10
-"""Blocks that are read at one time: each is some megabytes as it is stored, as it is decoded, and as it is copied."""
+_AT_ONCE: Final = {"tiff": 12, "png": 4}
+"""Blocks that are read at one time, each some megabytes as it is stored, as it is decoded, and as it is copied: of a
+TIFF as many as keep a slow server busy; a PNG is at hand when it is decoded."""
 
 _OPEN_SLICES: Final = {"tiff": 300, "png": 40}
 """Slices that are remembered: those of the shards in flight. A TIFF's header takes up to half a megabyte; a PNG's rows,
@@ -52,14 +53,15 @@ class Stack:
     def open_scale(self, index: int) -> Volume:
         """Open it for reading. A slice that is not there is an error, and never background."""
         spec = self.scales[index]
-        slices = Opened(self._open_slice, _OPEN_SLICES[self.documents.location.format])
+        form = self.documents.location.format
+        slices = Opened(self._open_slice, _OPEN_SLICES[form])
 
         def read_chunk(box: Box) -> NDArray[Any]:
             (z, y0, x0), (_, y1, x1) = box.begin, box.end
             return self._read(slices, z, (y0, y1), (x0, x1))[None]
 
         stop = Event()
-        store = virtual_store(spec, read_chunk, stop, at_once=_AT_ONCE)
+        store = virtual_store(spec, read_chunk, stop, at_once=_AT_ONCE[form])
         return Volume(spec, store, store, stop=stop)
 
     def _read(self, slices: Opened[Slice], z: int, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
