@@ -43,6 +43,10 @@ class SettingsError(EmcatalogError, ValueError):
     """An environment variable or the user's config file that cannot be used."""
 
 
+class MissingExtraError(EmcatalogError, ModuleNotFoundError):
+    """A stored form that an optional part of the installation reads."""
+
+
 class TooLargeError(EmcatalogError, MemoryError):
     """A result that would not fit in the memory at hand."""
 

@@ -292,3 +292,19 @@ class TestUnconfirmed:
             there.write_bytes(stack.path("er", z).read_bytes())
         dataset = catalog.human_liver(bbox=BOX, channels=["er", "sinusoid"]).read()
         np.testing.assert_array_equal(dataset["sinusoid"].values, dataset["er"].values)
+
+
+def test_without_the_readers_of_images(stack: Stack) -> None:
+    """As after `pip install emcatalog`: the error says what to install, and is one of ours."""
+    script = """
+import sys
+sys.modules["imagecodecs"] = None  # as if it were not installed
+import emcatalog
+try:
+    emcatalog.catalog.human_liver(bbox=(0, 10, 0, 10, 0, 1)).plan()
+except emcatalog.EmcatalogError as error:
+    print(type(error).__name__, error)
+"""
+    said = python(script)
+    assert said.startswith("MissingExtraError tiff://")
+    assert "pip install 'emcatalog[stacks]'" in said

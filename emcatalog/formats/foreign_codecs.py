@@ -15,7 +15,7 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from emcatalog.errors import SourceCorruptError
+from emcatalog.errors import MissingExtraError, SourceCorruptError
 from emcatalog.formats.sharded import chunk_key, open_sharded
 from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
 from emcatalog.geometry import Box
@@ -43,7 +43,7 @@ def open_scale(location: Location, spec: ArraySpec, sharding: dict[str, Any] | N
 
     Raises:
         SourceCorruptError: an encoding that nobody here knows.
-        ModuleNotFoundError: cloud-volume is not installed.
+        MissingExtraError: cloud-volume is not installed.
     """
     if spec.encoding not in CODEC_NAMES:
         raise SourceCorruptError(f"{location}: chunks are stored as {spec.encoding!r}, which no codec here decodes")
@@ -59,7 +59,7 @@ def _import_decoder(encoding: str) -> Callable[..., NDArray[Any]]:
     try:
         from cloudvolume import chunks
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise MissingExtraError(
             f"chunks stored as {encoding!r} are decoded by cloud-volume: pip install 'emcatalog[codecs]'"
         ) from error
     decode: Callable[..., NDArray[Any]] = chunks.decode

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from emcatalog.entries import ChannelModel
-from emcatalog.errors import SourceChangedError, SourceError
+from emcatalog.errors import MissingExtraError, SourceChangedError, SourceError
 from emcatalog.formats import demo
 from emcatalog.formats.documents import Documents
 from emcatalog.formats.volume import ArraySpec, Volume, VolumeSpec
@@ -58,7 +58,7 @@ def _stack(model: ChannelModel, documents: Documents) -> Reader:
     try:
         from emcatalog.formats.stack import read_stack
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise MissingExtraError(
             f"{documents.location} is a stack of images, which tifffile, imagecodecs and isal read:"
             " pip install 'emcatalog[stacks]'"
         ) from error
