@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import xarray as xr
@@ -26,6 +27,10 @@ from tests.replica import stored
 from tests.replica.malecns import build_malecns
 from tests.replica.server import serve
 from tests.replica.wire import Server
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("emcatalog", deadline=None)
+hypothesis.settings.load_profile("emcatalog")
 
 BBox = tuple[int, int, int, int, int, int]
 """A box as a user writes it: `(x0, x1, y0, y1, z0, z1)`."""
