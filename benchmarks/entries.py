@@ -40,6 +40,7 @@ from benchmarks.harness import (
     data_folder,
     medians,
     print_targets,
+    print_times,
     ratio,
     report,
     run_case,
@@ -88,7 +89,7 @@ def fetch(source: Any, facts: dict[str, Any]) -> None:
 def liver(where: str, server: str, work: Path, facts: dict[str, Any]) -> None:
     """emcatalog: raw and three masks."""
     import emcatalog.formats.png
-    import emcatalog.formats.tiff  # noqa: F401
+    import emcatalog.formats.tiff  # noqa: F401  # imports are not timed
 
     mirrors = {"https://ftp.ebi.ac.uk/empiar/world_availability/13356/data": server}
     fetch(entry("human_liver", mirrors, work, bbox=LIVER_BOXES[where]), facts)
@@ -135,8 +136,8 @@ def liver_recipe(where: str, decoder: str, server: str, work: Path, facts: dict[
     """requests, tifffile, imagecodecs (or Pillow for the masks), slice by slice; then Zarr."""
     import numpy as np
     import PIL.Image
-    import requests  # noqa: F401
-    import tifffile  # noqa: F401
+    import requests  # noqa: F401  # imports are not timed
+    import tifffile  # noqa: F401  # imports are not timed
     import zarr
     from imagecodecs import png_decode
     from zarr.codecs import BloscCodec
@@ -165,8 +166,8 @@ def liver_recipe(where: str, decoder: str, server: str, work: Path, facts: dict[
 
 def stack_recipe(server: str, work: Path, facts: dict[str, Any]) -> None:
     """The same slice by slice, into shards of 64 slices: each is read and written anew for each slice."""
-    import requests  # noqa: F401
-    import tifffile  # noqa: F401
+    import requests  # noqa: F401  # imports are not timed
+    import tifffile  # noqa: F401  # imports are not timed
     import zarr
     from zarr.codecs import BloscCodec
 
@@ -241,7 +242,7 @@ class _HttpFile(io.RawIOBase):
 
 def prism_recipe(server: str, work: Path, facts: dict[str, Any]) -> None:
     """zarr-python reads the crop whole; h5py writes the part under the labels, channel by channel, with gzip."""
-    import aiohttp  # noqa: F401
+    import aiohttp  # noqa: F401  # imports are not timed
     import h5py
     import numpy as np
     import zarr
@@ -371,11 +372,7 @@ def _counted(server: ServerProcess, work: Path, case: str) -> Measurement:
 def _run(title: str, folder: Path, cases: Sequence[str], repeats: int, latency_ms: float = 0) -> dict[str, Summary]:
     with _served(folder, latency_ms) as run:
         summaries = medians({case: partial(run, case) for case in cases}, repeats)
-    rows = [
-        [name, f"{s.seconds:.2f}", f"{s.peak_mb:.0f}", s.facts["requests"], f"{s.facts['received_mb']:.1f}"]
-        for name, s in summaries.items()
-    ]
-    table(title, ["case", "seconds (median)", "peak MB", "requests", "MB received"], rows)
+    print_times(title, summaries)
     return summaries
 
 

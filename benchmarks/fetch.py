@@ -24,11 +24,11 @@ from benchmarks.harness import (
     data_folder,
     medians,
     print_targets,
+    print_times,
     ratio,
     replica,
     report,
     run_case,
-    table,
     timed,
     timed_again,
 )
@@ -163,14 +163,6 @@ def _cold_and_warm(side: int, latency_ms: float, cases: list[str], repeats: int)
         return medians({case: partial(_counted, server, side, work, case) for case in cases}, repeats)
 
 
-def _print_times(title: str, summaries: dict[str, Summary]) -> None:
-    rows = [
-        [name, f"{s.seconds:.2f}", f"{s.peak_mb:.0f}", s.facts["requests"], f"{s.facts['received_mb']:.1f}"]
-        for name, s in summaries.items()
-    ]
-    table(title, ["case", "seconds (median)", "peak MB", "requests", "MB received"], rows)
-
-
 def main() -> None:
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -189,9 +181,9 @@ def main() -> None:
     side, repeats = arguments.side, arguments.repeats
     every = ["recipe", "recipe_read", "tensorstore", "fetch", "read"]
     near = _cold_and_warm(side, 0, every, repeats)
-    _print_times(f"{side} cubed, raw + labels, over loopback", near)
+    print_times(f"{side} cubed, raw + labels, over loopback", near)
     far = _cold_and_warm(side, LATENCY_MS, ["recipe", "tensorstore", "fetch"], repeats)
-    _print_times(f"The same with {LATENCY_MS} ms added to each response", far)
+    print_times(f"The same with {LATENCY_MS} ms added to each response", far)
     shifted = _cold_and_warm(side, 0, ["shifted"], 1)["shifted"]
     large = _cold_and_warm(arguments.large, 0, ["fetch"], repeats)["fetch"] if arguments.large else None
     _print_targets(near, far, shifted, large, arguments.large)

@@ -110,6 +110,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     console.print(drawn)
 
 
+def print_times(title: str, summaries: Mapping[str, Summary]) -> None:
+    """Print what each case took, of cases whose facts count requests and bytes."""
+    rows = [
+        [name, f"{s.seconds:.2f}", f"{s.peak_mb:.0f}", s.facts["requests"], f"{s.facts['received_mb']:.1f}"]
+        for name, s in summaries.items()
+    ]
+    table(title, ["case", "seconds (median)", "peak MB", "requests", "MB received"], rows)
+
+
 Target = tuple[str, str, str, bool]
 """What is compared, as measured, its target, and whether it is reached."""
 

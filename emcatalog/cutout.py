@@ -278,8 +278,7 @@ class _OpenStores:
 
 def _downloaded(spec: ArraySpec, boxes: Iterable[Box]) -> int:
     """How many voxels are downloaded for some boxes of a mirror: those of whole files, where only they can be had."""
-    everything = Box((0,) * len(spec.shape), spec.shape)
-    clipped = [part for box in boxes if (part := box.intersect(everything)) is not None]
+    clipped = [part for box in boxes if (part := box.intersect(spec.everything)) is not None]
     if spec.file is None:
         return sum(box.voxels for box in clipped)
     files = {file.begin for box in clipped for file in box.grow_to(spec.file).split(spec.file)}

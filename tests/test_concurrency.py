@@ -191,6 +191,13 @@ class Tripwire:
         return self._inner(call)
 
 
+def hear_shards(process: subprocess.Popen[str], shards: int) -> None:
+    """Hear a fetch of all chunks begin, and some of its shards arrive."""
+    assert hear(process) == {"missing": CHUNKS}
+    for _ in range(shards):
+        assert hear(process) == {"arrived": IN_SHARD}
+
+
 class TestKilled:
     """SIGKILL in the middle of a fetch, then the same fetch again."""
 
@@ -199,9 +206,7 @@ class TestKilled:
         monkeypatch.setenv("EMCATALOG_RETRIES", "32")
         hold_up_from(files, shards * IN_SHARD)
         with start_python(fetch_and_say, files.url) as process:
-            assert hear(process) == {"missing": CHUNKS}
-            for _ in range(shards):
-                assert hear(process) == {"arrived": IN_SHARD}
+            hear_shards(process, shards)
             process.kill()
         assert process.returncode == -signal.SIGKILL
         assert_mirror(files, has=set(range(shards * IN_SHARD)))
@@ -276,9 +281,7 @@ class TestInterrupted:
         monkeypatch.setenv("EMCATALOG_RETRIES", "32")
         hold_up_from(files, shards * IN_SHARD)
         with start_python(fetch_and_say, files.url) as process:
-            assert hear(process) == {"missing": CHUNKS}
-            for _ in range(shards):
-                assert hear(process) == {"arrived": IN_SHARD}
+            hear_shards(process, shards)
             process.send_signal(signal.SIGINT)
             assert hear(process) == {"interrupted": True}
         assert process.returncode == 0

@@ -57,7 +57,7 @@ class SliceFiles:
             return kept
         if (is_tiff or header) and not self.whole:
             try:
-                return self._open(ObjectReader(self.documents.store.open(), self._name(z), self.address(z)), z)
+                return self._open(self._remote(z), z)
             except NoRangesError:
                 self.settle_for_whole_files()
         with self._downloads:
@@ -84,7 +84,7 @@ class SliceFiles:
                 )
 
     def _download(self, z: int) -> None:
-        content = ObjectReader(self.documents.store.open(), self._name(z), self.address(z)).whole()
+        content = self._remote(z).whole()
         self._checked(lambda start, stop: content[start:stop], z)
         with source_errors(self.address(z)):
             self._place.write(self._name(z), content).result()
@@ -96,6 +96,9 @@ class SliceFiles:
 
     def _open(self, read: ReadRange, z: int) -> Slice:
         return open_slice(self.documents.location.format, read, self.address(z))
+
+    def _remote(self, z: int) -> ObjectReader:
+        return ObjectReader(self.documents.store.open(), self._name(z), self.address(z))
 
     def _local(self, z: int) -> ObjectReader:
         return ObjectReader(self._place, self._name(z), self.address(z))

@@ -45,6 +45,11 @@ class ArraySpec:
         """Voxels along all axes."""
         return self.grid.shape if self.num_channels is None else (self.num_channels, *self.grid.shape)
 
+    @property
+    def everything(self) -> Box:
+        """Every voxel, counted from the first, as a mirror counts them."""
+        return Box((0,) * len(self.shape), self.shape)
+
     def reordered(self, order: Zyx) -> ArraySpec:
         """The same array with its axes of space in another order."""
         grid = self.grid

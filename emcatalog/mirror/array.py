@@ -147,8 +147,7 @@ class MirrorArray:
         return Reading(voxels, ts.array(voxels).write(self.store[self.index(box).slices]), self.path)
 
     def _aligned(self, box: Box) -> Box:
-        everything = Box((0,) * len(self.spec.shape), self.spec.shape)
-        grown = self.index(box).grow_to(self.layout.unit).intersect(everything)
+        grown = self.index(box).grow_to(self.layout.unit).intersect(self.spec.everything)
         if grown is None:
             raise AssertionError(f"{box} was not clipped to {self.spec.grid.extent}")
         return grown

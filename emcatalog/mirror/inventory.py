@@ -177,7 +177,7 @@ def _shard_box(array: MirrorArray, key: str) -> Box | None:
         return None
     begin = tuple(number * side for number, side in zip(cell, array.layout.shard, strict=True))
     shard = Box(begin, tuple(a + side for a, side in zip(begin, array.layout.shard, strict=True)))
-    return shard.intersect(Box((0,) * len(begin), array.spec.shape))
+    return shard.intersect(array.spec.everything)
 
 
 def _is_stored(store: ts.TensorStore, box: Box) -> bool:
