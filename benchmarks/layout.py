@@ -4,7 +4,8 @@
 
 For image and labels, each layout is filled from memory by whole shards (``write``), read whole (``read``), read in
 random patches of 64 x 128 x 128 (``patch``), and filled by small random boxes of 64 x 128 x 128, as a loader on a cold
-mirror does: ``rewrite`` is bytes written for a byte stored. The layout in use is marked.
+mirror does: ``rewrite`` is bytes written for a byte stored. The layout in use is marked; each other differs from it in
+one thing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +25,14 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import REAL_DATA, console, data_folder, table
 from emcatalog.formats.volume import ArraySpec
-from emcatalog.geometry import Box, Grid, Zyx
+from emcatalog.geometry import Box, Grid, Zyx, zyx
 from emcatalog.mirror.layout import Layout, choose_layout, zarr_metadata
 
 PATCH: Final = (64, 128, 128)
 PATCHES: Final = 60
 SMALL_BOXES: Final = 24
+COLUMNS: Final = {"write s": 2, "read s": 2, "patch ms": 1, "MB": 1, "rewrite": 1, "small box ms": 0}
+"""What is measured, and the digits after the point that it is printed with."""
 _BYTES: Final = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
@@ -53,6 +56,9 @@ class Candidate:
     shard: Zyx
     codec: str
 
+    def __str__(self) -> str:
+        return f"{self.chunk}, {'x'.join(map(str, self.shard))}, {self.codec}"
+
 
 CODECS: Final[dict[str, Callable[[int], dict[str, Any] | None]]] = {
     "none": lambda _: None,
@@ -64,23 +70,37 @@ CODECS: Final[dict[str, Callable[[int], dict[str, Any] | None]]] = {
 }
 
 
-def candidates(chosen: Layout) -> Iterator[Candidate]:
-    """The layout in use, then one thing changed at a time."""
+def source(voxels: NDArray[Any]) -> ArraySpec:
+    """As most sources are cut."""
+    grid = Grid(zyx(voxels.shape), (8.0, 8.0, 8.0))
+    return ArraySpec("8_8_8", voxels.dtype.name, grid, (64, 64, 64), "raw")
+
+
+def in_use(spec: ArraySpec) -> Candidate:
+    """How a mirror of this source is stored."""
+    layout = choose_layout(spec)
+    (sharding,) = zarr_metadata(spec, layout)["codecs"]
+    itemsize = np.dtype(spec.dtype).itemsize
+    codec = next(name for name, make in CODECS.items() if make(itemsize) in sharding["configuration"]["codecs"])
+    return Candidate(layout.chunk[0], zyx(layout.shard), codec)
+
+
+def candidates(used: Candidate) -> Iterator[Candidate]:
+    """The layout in use with one thing changed at a time, and itself among them."""
     for codec in CODECS:
-        yield Candidate(64, chosen.shard, codec)
-    for chunk in (32, 128):
-        yield Candidate(chunk, chosen.shard, "zstd 1")
+        yield replace(used, codec=codec)
+    for chunk in (16, 32, 64, 128):
+        if chunk != used.chunk:
+            yield replace(used, chunk=chunk)
     for side in (128, 256, 512):
-        if (side,) * 3 != chosen.shard:
-            yield Candidate(64, (side,) * 3, "zstd 1")
+        if (side,) * 3 != used.shard:
+            yield replace(used, shard=(side,) * 3)
 
 
 def open_mirror(folder: Path, voxels: NDArray[Any], candidate: Candidate) -> ts.TensorStore:
     """An empty mirror of one candidate's layout."""
     shutil.rmtree(folder, ignore_errors=True)
-    z, y, x = voxels.shape
-    spec = ArraySpec("8_8_8", voxels.dtype.name, Grid((z, y, x), (8.0, 8.0, 8.0)), (64, 64, 64), "raw")
-    metadata = zarr_metadata(spec, Layout((candidate.chunk,) * 3, candidate.shard, (64, 64, 64)))
+    metadata = zarr_metadata(source(voxels), Layout((candidate.chunk,) * 3, candidate.shard, (64, 64, 64)))
     codec = CODECS[candidate.codec](voxels.dtype.itemsize)
     sharding = metadata["codecs"][0]["configuration"]
     sharding["codecs"] = [_BYTES, *([codec] if codec else []), {"name": "crc32c"}]
@@ -133,28 +153,39 @@ def size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def measure(folder: Path, voxels: NDArray[Any], candidate: Candidate, repeats: int) -> list[str]:
-    """One row of the table."""
-    shape: Zyx = voxels.shape  # type: ignore[assignment]  # three axes, always
-    writes, reads, patch = [], [], []
-    for _ in range(repeats):
-        store = open_mirror(folder, voxels, candidate)
-        writes.append(fill(store, voxels, Box((0, 0, 0), shape).split(candidate.shard)))
-        started = time.perf_counter()
-        store.read().result()
-        reads.append(time.perf_counter() - started)
-        patch.append(patch_ms(store, shape))
-    stored = size_mb(folder)
+def measure(folder: Path, voxels: NDArray[Any], candidate: Candidate) -> list[float]:
+    """One run of one row of the table."""
+    shape = zyx(voxels.shape)
+    store = open_mirror(folder, voxels, candidate)
+    write = fill(store, voxels, Box((0, 0, 0), shape).split(candidate.shard))
+    started = time.perf_counter()
+    store.read().result()
+    read = time.perf_counter() - started
+    patch, stored = patch_ms(store, shape), size_mb(folder)
     store, before = open_mirror(folder, voxels, candidate), bytes_written()
     seconds = fill(store, voxels, small_boxes(shape))
     rewrite = (bytes_written() - before) / 1e6 / size_mb(folder)
-    medians = [statistics.median(times) for times in (writes, reads, patch)]
-    numbers = [f"{medians[0]:.2f}", f"{medians[1]:.2f}", f"{medians[2]:.1f}", f"{stored:.1f}"]
-    return [*numbers, f"{rewrite:.1f}", f"{seconds / SMALL_BOXES * 1000:.0f}"]
+    return [write, read, patch, stored, rewrite, seconds / SMALL_BOXES * 1000]
 
 
-def tissue(side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
-    """A cube of image and labels: real data where it is at hand, mirror-tiled."""
+def compare(voxels: NDArray[Any], repeats: int) -> list[list[str]]:
+    """The table: medians of runs in turn, so that a slow minute of the machine hits all candidates alike."""
+    used = in_use(source(voxels))
+    runs: dict[Candidate, list[list[float]]] = {candidate: [] for candidate in candidates(used)}
+    for repeat in range(repeats):
+        for candidate, measured in runs.items():
+            console.print(f"  run {repeat + 1} of {repeats}, {voxels.dtype.name}: {candidate}", style="dim")
+            measured.append(measure(data_folder() / "layout.zarr", voxels, candidate))
+    rows = []
+    for candidate, measured in runs.items():
+        medians = map(statistics.median, zip(*measured, strict=True))
+        numbers = [f"{number:.{digits}f}" for number, digits in zip(medians, COLUMNS.values(), strict=True)]
+        rows.append([f"{'* ' if candidate == used else '  '}{candidate}", *numbers])
+    return rows
+
+
+def tissue(side: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A cube of image (uint8) and one of labels (uint64): real data where it is at hand, mirror-tiled."""
     if REAL_DATA.exists():
         with np.load(REAL_DATA) as data:
             raw, labels = data["raw"], data["labels"].astype(np.uint64)
@@ -173,18 +204,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    columns = ["chunk, shard (z, y, x), codec", "write s", "read s", "patch ms", "MB", "rewrite", "small box ms"]
     for name, voxels in zip(("image", "labels"), tissue(arguments.side), strict=True):
-        grid = Grid((arguments.side,) * 3, (8.0, 8.0, 8.0))
-        chosen = choose_layout(ArraySpec("8_8_8", voxels.dtype.name, grid, (64, 64, 64), "raw"))
-        rows = []
-        for candidate in candidates(chosen):
-            used = (candidate.chunk, candidate.shard, candidate.codec) == (chosen.chunk[0], chosen.shard, "zstd 1")
-            label = f"{candidate.chunk}, {'x'.join(map(str, candidate.shard))}, {candidate.codec}"
-            console.print(f"  {name}: {label}", style="dim")
-            row = measure(data_folder() / "layout.zarr", voxels, candidate, arguments.repeats)
-            rows.append([f"{'* ' if used else '  '}{label}", *row])
-        table(f"{name}, {arguments.side} cubed {voxels.dtype.name} (* in use)", columns, rows)
+        title = f"{name}, {arguments.side} cubed {voxels.dtype.name} (* in use)"
+        table(title, ["chunk, shard (z, y, x), codec", *COLUMNS], compare(voxels, arguments.repeats))
     shutil.rmtree(data_folder() / "layout.zarr", ignore_errors=True)
 
 

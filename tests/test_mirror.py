@@ -22,7 +22,7 @@ from emcatalog.formats.volume import ArraySpec
 from emcatalog.geometry import Grid, Index, Zyx
 from emcatalog.mirror.cache import Cache
 from emcatalog.mirror.inventory import MirrorFiles, list_mirrors, remove_mirror, remove_shard, verify
-from emcatalog.mirror.layout import SHARD_BYTES, SHARD_SIDE, Layout, choose_layout, unit_of, zarr_metadata
+from emcatalog.mirror.layout import CHUNK_COST, SHARD_BYTES, SHARD_SIDE, Layout, choose_layout, unit_of, zarr_metadata
 from emcatalog.settings import load_settings
 from tests.conftest import Replica, cut, place, scale_and_translation, stored_box
 from tests.replica.malecns import expected_labels, expected_raw
@@ -35,8 +35,10 @@ from tests.replica.wire import Server
 RAW = "gs/flyem-male-cns/em/em-clahe-jpeg/8x8x8.zarr"
 LABELS = "gs/flyem-male-cns/v0.9/segmentation/8_8_8.zarr"
 BOX = place(30, 130, 10, 90, 5, 75)
-CORNER = place(0, 64, 0, 64, 0, 32)
-"""One chunk; the same shard of the image as all of the data."""
+WHOLE = place(0, 192, 0, 128, -32, 96)
+"""What a fetch of BOX stores: it touches each of the mirror's chunks, of which the source's hold several."""
+CORNER = place(0, 64, 0, 64, -32, 32)
+"""One whole chunk of the source's; the same shard of the image as all of the data."""
 
 
 def cache_folder(tmp_path: Path) -> Path:
@@ -99,8 +101,8 @@ class TestOtherTools:
         metadata = json.loads((folder / RAW / "data" / "zarr.json").read_text())
         (sharding,) = metadata["codecs"]
         assert sharding["name"] == "sharding_indexed"
-        assert sharding["configuration"]["chunk_shape"] == [64, 64, 64]
-        assert [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes", "zstd", "crc32c"]
+        assert sharding["configuration"]["chunk_shape"] == [32, 32, 32]
+        assert [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes", "blosc", "crc32c"]
         assert sharding["configuration"]["index_codecs"][-1]["name"] == "crc32c"
         assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [256, 256, 256]
         assert metadata["dimension_names"] == ["z", "y", "x"]
@@ -125,7 +127,7 @@ def spec_of(
 
 
 def assert_sound(layout: Layout, spec: ArraySpec) -> None:
-    """Of any volume: units are whole chunks of source and mirror, shards are whole units, and nothing is too large.
+    """Of any volume: units are whole chunks of source and mirror, shards whole units, and nothing too large or small.
 
     A source chunk that spans the volume along an axis ends with it there, and the mirror's last chunk goes on.
     """
@@ -142,6 +144,7 @@ def assert_sound(layout: Layout, spec: ArraySpec) -> None:
     assert math.prod(layout.shard) * itemsize <= max(SHARD_BYTES, math.prod(layout.unit) * itemsize)
     assert math.prod(layout.chunk) * itemsize <= max(SHARD_BYTES, math.prod(spec.chunk) * itemsize)
     assert len(layout.chunk) == 3 or layout.chunk[0] == 1
+    assert math.prod(layout.chunk) >= min(CHUNK_COST, math.prod(map(min, spec.chunk[-3:], spec.grid.shape)))
     # Twice as much along its shortest axis of space would be too much.
     space = layout.shard[-3:]
     assert 2 * min(space) > SHARD_SIDE or 2 * math.prod(layout.shard) * itemsize > SHARD_BYTES
@@ -165,13 +168,18 @@ class TestLayout:
     @pytest.mark.parametrize(
         ("source", "dtype", "chunk", "shard"),
         [
-            ((64, 64, 64), "uint8", (64, 64, 64), (256, 256, 256)),
-            ((64, 64, 64), "uint64", (64, 64, 64), (256, 256, 128)),
-            ((128, 128, 128), "uint8", (64, 64, 64), (256, 256, 256)),
-            ((16, 512, 512), "uint8", (16, 64, 64), (256, 512, 512)),
-            ((1, 2048, 2048), "uint8", (1, 64, 64), (16, 2048, 2048)),
-            ((163, 163, 163), "uint8", (163, 163, 163), (163, 163, 163)),
-            ((1024, 1024, 1024), "uint8", (64, 64, 64), (1024, 1024, 1024)),
+            ((64, 64, 64), "uint8", (32, 32, 32), (256, 256, 256)),
+            ((64, 64, 64), "uint64", (32, 32, 32), (256, 256, 128)),
+            ((128, 128, 128), "uint8", (32, 32, 32), (256, 256, 256)),
+            ((1024, 1024, 1024), "uint8", (32, 32, 32), (1024, 1024, 1024)),
+            # Flat ones are as large, and so are those of edges that can hardly be divided.
+            ((16, 512, 512), "uint8", (16, 32, 64), (256, 512, 512)),
+            ((4, 512, 512), "uint8", (4, 64, 128), (256, 512, 512)),
+            ((1, 2048, 2048), "uint8", (1, 128, 256), (16, 2048, 2048)),
+            ((163, 163, 163), "uint8", (1, 163, 163), (163, 163, 163)),
+            ((67, 64, 64), "uint8", (67, 32, 32), (134, 256, 256)),
+            ((25, 63, 125), "uint64", (25, 63, 25), (200, 126, 250)),
+            ((1, 64, 64), "uint8", (1, 64, 64), (256, 256, 256)),
         ],
         ids=str,
     )
@@ -193,8 +201,8 @@ class TestLayout:
             ((1, 64, 20000), "uint16", (597, 20000, 20000), None),
             ((1, 64, 20000), "uint8", (597, 20000, 20000), None),
             ((1, 64, 19101), "uint16", (597, 17695, 19101), None),
-            ((16, 512, 512), "uint8", (904, 11328, 10000), ((16, 64, 64), (256, 512, 512), (16, 512, 512))),
-            ((16, 512, 512), "uint32", (904, 11328, 10000), ((16, 64, 64), (64, 512, 512), (16, 512, 512))),
+            ((16, 512, 512), "uint8", (904, 11328, 10000), ((16, 32, 64), (256, 512, 512), (16, 512, 512))),
+            ((16, 512, 512), "uint32", (904, 11328, 10000), ((16, 32, 64), (64, 512, 512), (16, 512, 512))),
             ((64, 64, 64), "uint64", (4206, 2448, 2941), None),
             ((1, 20, 30), "uint8", (5, 20, 30), None),
             ((7, 20, 30), "uint8", (7, 20, 30), None),
@@ -215,14 +223,14 @@ class TestLayout:
     def test_of_an_axis_of_channels(self) -> None:
         spec = spec_of((3, 38, 163, 163), "uint8", (300, 650, 650), num_channels=18)
         layout = choose_layout(spec)
-        assert (layout.chunk, layout.unit) == ((1, 38, 163, 163), (3, 38, 163, 163))
+        assert (layout.chunk, layout.unit) == ((1, 19, 163, 163), (3, 38, 163, 163))
         assert layout.shard[0] == 3
         assert_sound(layout, spec)
 
     def test_channels_that_are_one_chunk(self) -> None:
         spec = spec_of((12, 64, 64, 64), "uint8", (300, 650, 650), num_channels=12)
         layout = choose_layout(spec)
-        assert (layout.chunk, layout.unit) == ((1, 64, 64, 64), (12, 64, 64, 64))
+        assert (layout.chunk, layout.unit) == ((1, 32, 32, 32), (12, 64, 64, 64))
         assert_sound(layout, spec)
 
     @pytest.mark.parametrize(("dtype", "slices"), [("uint16", 4), ("uint8", 8)])
@@ -233,11 +241,25 @@ class TestLayout:
         assert layout.unit[2] == layout.shard[2] < 20000 + layout.chunk[2]
         assert layout.shard[0] >= slices
 
-    def test_flat_chunks_are_for_whole_rows_alone(self) -> None:
-        tiles = choose_layout(spec_of((1, 256, 256), "uint8", (597, 20000, 20000)))
-        assert tiles.chunk == (1, 64, 64)
-        rows = choose_layout(spec_of((1, 64, 60), "uint8", (597, 20000, 60)))
-        assert rows.chunk == (1, 64, 60)
+    @pytest.mark.parametrize(
+        ("rows", "width", "chunk"),
+        [
+            (128, 20000, (1, 128, 256)),
+            (64, 20000, (1, 64, 512)),
+            (20, 20000, (1, 20, 1024)),
+            (1, 20000, (1, 1, 20000)),
+            (64, 60, (1, 64, 60)),
+        ],
+    )
+    def test_the_fewer_rows_a_strip_has_the_wider_are_its_chunks(self, rows: int, width: int, chunk: Zyx) -> None:
+        assert choose_layout(spec_of((1, rows, width), "uint8", (597, 20000, width))).chunk == chunk
+
+    power = st.integers(0, 10).map(lambda exponent: 2**exponent)
+
+    @given(st.tuples(power, power, power))
+    def test_chunks_are_as_large_whatever_their_shape(self, source: Zyx) -> None:
+        layout = choose_layout(spec_of(source, "uint8"))
+        assert math.prod(layout.chunk) == min(32**3, math.prod(source))
 
     length = st.integers(1, 400) | st.sampled_from([512, 1000, 4096, 20000, 10**6])
     dtypes = st.sampled_from(["uint8", "uint16", "float32", "uint64"])
@@ -259,7 +281,8 @@ class TestLayout:
         spec = spec_of((1, rows, width), dtype, (597, 20000, width))
         layout = choose_layout(spec)
         assert_sound(layout, spec)
-        assert layout.unit[2] == layout.shard[2] >= width  # never part of a row: it would be read again
+        assert layout.unit[2] >= width  # never part of a row: it would be read again
+        assert layout.unit[2] == layout.shard[2] or 2 * width <= SHARD_SIDE
 
     @pytest.mark.parametrize("chunk", [(20, 50, 24), (5, 163, 7), (1, 128, 128)], ids=str)
     def test_sources_of_odd_chunks(self, tmp_path: Path, chunk: tuple[int, int, int]) -> None:
@@ -313,25 +336,43 @@ class TestPresence:
 
 
 class TestDamage:
-    """Bytes on disk that are not what was written."""
+    """Bytes on disk that are not what was written. Whether they are seen is asked of all that is stored."""
 
     @pytest.fixture
     def good(self, male_cns: Server, catalog: Any) -> xr.Dataset:
-        dataset: xr.Dataset = catalog.malecns(bbox=BOX).read()
+        catalog.malecns(bbox=BOX).fetch()
+        male_cns.clear()
+        dataset: xr.Dataset = catalog.malecns(bbox=WHOLE).read()
+        assert male_cns.requests == []
         return dataset
 
     @pytest.mark.parametrize("mirror", [RAW, LABELS])
     def test_a_flipped_byte_anywhere(self, good: xr.Dataset, catalog: Any, tmp_path: Path, mirror: str) -> None:
         shard = shards(cache_folder(tmp_path) / mirror)[0]
         content = shard.read_bytes()
-        index = 16 * 64 + 4
+        index = index_bytes(cache_folder(tmp_path) / mirror)
         positions = [*range(0, len(content), len(content) // 20), *range(len(content) - index, len(content), 101)]
         for position in [*positions, len(content) - 1]:
             shard.write_bytes(flipped(content, position))
             with pytest.raises(CacheCorruptError, match="cache verify"):
-                catalog.malecns(bbox=BOX).read()
+                catalog.malecns(bbox=WHOLE).read()
         shard.write_bytes(content)
-        xr.testing.assert_identical(catalog.malecns(bbox=BOX).read(), good)
+        xr.testing.assert_identical(catalog.malecns(bbox=WHOLE).read(), good)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+    def test_every_flipped_byte(self, tmp_path: Path, dtype: str) -> None:
+        """Whatever the compressor: voxels of one byte, of two, and of more have different ones."""
+        voxels = np.random.default_rng(0).integers(0, 3, (7, 6, 5)).astype(dtype)
+        build_precomputed(tmp_path / "source", voxels)
+        url = f"file://{tmp_path}/source"
+        cut(url, dtype).fetch()
+        shard = only_shard(cache_folder(tmp_path) / f"file{tmp_path}/source/8_8_8.zarr")
+        content = shard.read_bytes()
+        stored = len(content) - index_bytes(shard.parents[4])
+        for position in range(stored + 100):
+            shard.write_bytes(flipped(content, position))
+            with pytest.raises(CacheCorruptError):
+                cut(url, dtype).read()
 
     @pytest.mark.parametrize("keep", [0, 1, 500, 0.5, -500, -1])
     def test_a_truncated_shard(self, good: xr.Dataset, catalog: Any, tmp_path: Path, keep: float) -> None:
@@ -351,11 +392,11 @@ class TestDamage:
     def assert_found_and_healed(self, good: xr.Dataset, catalog: Any, key: str) -> None:
         """Verify names this shard alone; once it is removed, a fetch makes the mirror right again."""
         with pytest.raises(CacheCorruptError):
-            catalog.malecns(bbox=BOX).read()
+            catalog.malecns(bbox=WHOLE).read()
         assert bad_shards() == [key]
         remove_shard(the_cache(), key)
         assert catalog.malecns(bbox=BOX).fetch().fetched > 0
-        xr.testing.assert_identical(catalog.malecns(bbox=BOX).read(), good)
+        xr.testing.assert_identical(catalog.malecns(bbox=WHOLE).read(), good)
         assert bad_shards() == []
 
     @pytest.mark.parametrize("position", [1000, -2])
@@ -366,7 +407,7 @@ class TestDamage:
         content = shard.read_bytes()
         shard.write_bytes(flipped(content, position % len(content)))
         # Partly empty: a fetch looks at what arrived, to tell background from chunks that are not there.
-        beside, around = place(0, 64, -100, 0, 0, 32), place(0, 64, -100, 64, 0, 32)
+        beside, around = place(0, 64, -100, 0, -32, 32), place(0, 64, -100, 64, -32, 32)
         for bbox in (around, beside, CORNER):
             source = catalog.malecns(bbox=bbox, channels=["raw"])
             with suppress(CacheCorruptError):
@@ -390,17 +431,25 @@ class TestDamage:
         with pytest.raises(CacheCorruptError, match="em-clahe-jpeg"):
             list(verify(cache, list_mirrors(cache)[0]))
         remove_mirror(cache, RAW)
-        xr.testing.assert_identical(catalog.malecns(bbox=BOX).read(), good)
+        xr.testing.assert_identical(catalog.malecns(bbox=WHOLE).read(), good)
 
     def test_a_lost_description_is_asked_for_again(self, good: xr.Dataset, catalog: Any, tmp_path: Path) -> None:
         (cache_folder(tmp_path) / "gs/flyem-male-cns/em/em-clahe-jpeg/emcatalog.json").unlink()
         report = catalog.malecns(bbox=BOX).fetch()
         assert report.fetched == 0
-        xr.testing.assert_identical(catalog.malecns(bbox=BOX).read(), good)
+        xr.testing.assert_identical(catalog.malecns(bbox=WHOLE).read(), good)
 
     def test_a_lost_group_is_no_loss(self, good: xr.Dataset, catalog: Any, tmp_path: Path) -> None:
         (cache_folder(tmp_path) / RAW / "zarr.json").unlink()
-        xr.testing.assert_identical(catalog.malecns(bbox=BOX).read(), good)
+        xr.testing.assert_identical(catalog.malecns(bbox=WHOLE).read(), good)
+
+
+def index_bytes(folder: Path) -> int:
+    """Of the index at the end of each shard of a mirror: 16 a chunk, and its checksum."""
+    metadata = json.loads((folder / "data" / "zarr.json").read_text())
+    shard = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    chunk = metadata["codecs"][0]["configuration"]["chunk_shape"]
+    return 16 * int(math.prod(shard) // math.prod(chunk)) + 4
 
 
 def flipped(content: bytes, position: int) -> bytes:
@@ -506,19 +555,19 @@ class TestCacheInABucket:
         report = catalog.malecns(bbox=BOX).fetch()
         assert report.reused == 2
         male_cns.clear()
-        warm = catalog.malecns(bbox=BOX).read()
+        warm = catalog.malecns(bbox=WHOLE).read()
         assert male_cns.requests == []
-        np.testing.assert_array_equal(warm["raw"], expected_raw(replica.folder, 0, stored_box(BOX)))
-        np.testing.assert_array_equal(warm["labels"], expected_labels(replica.folder, 0, stored_box(BOX)))
+        np.testing.assert_array_equal(warm["raw"], expected_raw(replica.folder, 0, stored_box(WHOLE)))
+        np.testing.assert_array_equal(warm["labels"], expected_labels(replica.folder, 0, stored_box(WHOLE)))
         mirrors = list_mirrors(the_cache())
         assert [mirror.name for mirror in mirrors] == [RAW, LABELS]
         assert all(mirror.nbytes > 0 for mirror in mirrors)
         self.damage(s3, mirrors[0])
         with pytest.raises(CacheCorruptError, match=self.URL):
-            catalog.malecns(bbox=BOX).read()
+            catalog.malecns(bbox=WHOLE).read()
         assert bad_shards() == [mirrors[0].shards[0]]
         remove_shard(the_cache(), mirrors[0].shards[0])
-        xr.testing.assert_identical(catalog.malecns(bbox=BOX).read(), warm)
+        xr.testing.assert_identical(catalog.malecns(bbox=WHOLE).read(), warm)
         remove_mirror(the_cache(), RAW)
         assert [mirror.name for mirror in list_mirrors(the_cache())] == [LABELS]
 
