@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from emcatalog.errors import EmcatalogError
 
 if TYPE_CHECKING:
+    from emcatalog import torch
     from emcatalog.drivers.catalog import CheckedCatalog, open_catalog
 
     catalog: CheckedCatalog
@@ -25,13 +26,17 @@ _CATALOGS = next(folder for folder in (_HERE / "catalogs", _HERE.parent / "catal
 CATALOG = str(_CATALOGS / "catalog.yaml")
 """Path of the shipped catalog, for ``intake.open_catalog``."""
 
-__all__ = ["CATALOG", "EmcatalogError", "__version__", "catalog", "open_catalog"]
+__all__ = ["CATALOG", "EmcatalogError", "__version__", "catalog", "open_catalog", "torch"]
 
 
 def __getattr__(name: str) -> Any:
-    """``catalog`` (the shipped catalog, open) and ``open_catalog`` load Intake, so only when asked for."""
+    """``catalog`` (the shipped catalog, open), ``open_catalog`` and ``torch`` load much, so only when asked for."""
     if name in ("catalog", "open_catalog"):
         from emcatalog.drivers.catalog import open_catalog
 
         return open_catalog if name == "open_catalog" else open_catalog(CATALOG)
+    if name == "torch":
+        from importlib import import_module
+
+        return import_module("emcatalog.torch")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

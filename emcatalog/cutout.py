@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from emcatalog.buffers import BUFFERS
+from emcatalog.claims import CLAIMS, Key
 from emcatalog.cutout_channel import CutoutChannel
-from emcatalog.entries import VolumeArguments, check_channel, typical_ratio
-from emcatalog.errors import AlignmentError, ArgumentError, NotCachedError, OutOfBoundsError, TooLargeError, listing
-from emcatalog.fetch import FetchReport, Progress, Task, fetch
-from emcatalog.formats.opening import describe_volume, open_volume
-from emcatalog.formats.volume import ArraySpec, Volume
-from emcatalog.geometry import (
-    AXES,
-    Box,
-    Grid,
-    NmBox,
-    ZyxNm,
-    format_xyz,
-    reverse,
-    same_size,
-    whole_if_near,
-    zyx,
-)
+from emcatalog.cutout_stores import OpenStores
+from emcatalog.entries import typical_ratio
+from emcatalog.errors import NotCachedError, TooLargeError
+from emcatalog.fetch import FetchReport, Progress, Task, fetch, join
+from emcatalog.formats.volume import ArraySpec
+from emcatalog.geometry import Box, Grid, format_xyz, whole_if_near
 from emcatalog.memory import available_bytes
-from emcatalog.mirror.array import Gap, MirrorArray
-from emcatalog.mirror.cache import Cache
+from emcatalog.mirror.array import Gap, MirrorArray, Reading
 from emcatalog.mirror.layout import SHARD_SIDE, choose_layout
 from emcatalog.plan import ChannelPlan, Plan
-from emcatalog.settings import Settings, load_settings
+from emcatalog.settings import Settings
 
 StartProgress = Callable[[int, int], Progress]
 """Called once with the chunks and the decoded bytes that are to come; what it returns is called as they arrive."""
@@ -61,9 +50,11 @@ class Cutout:
         """Without open stores: they are opened again where this is unpickled."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
-    @cached_property
-    def _open(self) -> _OpenStores:
-        return _OpenStores(self.settings)
+    @property
+    def _open(self) -> OpenStores:
+        # Threads that come first at the same time must end with the same stores: setdefault is one step.
+        found: OpenStores | None = self.__dict__.get("_stores")
+        return found or self.__dict__.setdefault("_stores", OpenStores(self.settings))
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +70,7 @@ class Cutout:
         return self._sharing(replace(self, box=box))
 
     def _sharing(self, other: Cutout) -> Cutout:
-        other.__dict__["_open"] = self._open
+        other.__dict__["_stores"] = self._open
         return other
 
     def plan(self) -> Plan:
@@ -100,19 +91,30 @@ class Cutout:
             SourceError: the source failed, after its retries.
             CacheError: the mirror cannot be written.
         """
-        gaps = {name: self._gaps(self._mirror(name), channel.box(self.box)) for name, channel in self.channels.items()}
-        if any(gaps.values()) and self.settings.offline:
-            raise NotCachedError(f"offline, and {self._lacking(gaps)}; fetch() the box while there is a network")
-        tasks = {name: self._task(name, gaps[name]) for name in self.channels}
-        missing = [(task, unit) for task in tasks.values() for gap in task.gaps for unit in gap.units]
-        started = None
-        if progress and missing:
-            started = progress(len(missing), sum(task.nbytes(unit) for task, unit in missing))
-        try:
+        reports: list[FetchReport] = []
+        while True:
+            keys = {(self._mirror(name).path, unit.begin) for name, unit in self._units(self._missing())}
+            if keys and self.settings.offline:
+                raise NotCachedError(
+                    f"offline, and {self._lacking(self._missing())}; fetch() the box while there is a network"
+                )
+            with CLAIMS.take(keys) as (mine, others):
+                reports.append(self._fetch(mine, progress))
+            if not others:
+                return join(reports)
+            for other in others:
+                other.wait()
+
+    def _fetch(self, keys: Set[Key], progress: StartProgress | None) -> FetchReport:
+        """Fetch the units that were claimed and are still missing."""
+        with self._open.fetching():
+            gaps = self._missing() if keys else {}
+            tasks = {name: self._task(name, self._only(keys, name, gaps.get(name, []))) for name in self.channels}
+            missing = [(task, unit) for task in tasks.values() for gap in task.gaps for unit in gap.units]
+            started = None
+            if progress and missing:
+                started = progress(len(missing), sum(task.nbytes(unit) for task, unit in missing))
             return fetch(tasks, started)
-        except BaseException:
-            self._open.abandon_volumes()
-            raise
 
     def read(self, progress: StartProgress | None = None) -> dict[str, NDArray[Any]]:
         """The voxels of every channel, (z, y, x) or (c, z, y, x), fetched where they are missing.
@@ -124,6 +126,24 @@ class Cutout:
         self.check_memory()
         self.fetch(progress)
         readings = {name: self._mirror(name).read(channel.box(self.box)) for name, channel in self.channels.items()}
+        return self._arranged(readings)
+
+    def begin_patch(self) -> PatchReading:
+        """Begin to read a small box that is most likely there: what is missing is found by reading, and fetched then.
+
+        To ask first which chunks are there takes as long as to read a patch of a few dozen.
+
+        Raises:
+            NotCachedError, SourceError, CacheError: the mirror cannot be opened.
+        """
+        return PatchReading(self, {name: self._begin_patch(name) for name in self.channels})
+
+    def _begin_patch(self, name: str) -> Reading:
+        channel = self.channels[name]
+        mirror, box = self._open.patches(name, channel), channel.box(self.box)
+        return mirror.read_into(BUFFERS.empty(box.shape, mirror.spec.dtype), box)
+
+    def _arranged(self, readings: Mapping[str, Reading]) -> dict[str, NDArray[Any]]:
         return {name: self.channels[name].arrange(reading.result(), self.box) for name, reading in readings.items()}
 
     def check_memory(self) -> None:
@@ -207,6 +227,18 @@ class Cutout:
         download = typical_ratio(channel.spec.encoding) * voxels * channel.dtype.itemsize
         return ChannelPlan(wanted, wanted - missing, channel.nbytes(self.box), int(download))
 
+    def _missing(self) -> dict[str, list[Gap]]:
+        return {name: self._gaps(self._mirror(name), channel.box(self.box)) for name, channel in self.channels.items()}
+
+    @staticmethod
+    def _units(gaps: Mapping[str, Sequence[Gap]]) -> Iterator[tuple[str, Box]]:
+        return ((name, unit) for name, shards in gaps.items() for gap in shards for unit in gap.units)
+
+    def _only(self, keys: Set[Key], name: str, gaps: Sequence[Gap]) -> list[Gap]:
+        path = self._mirror(name).path
+        kept = [Gap(gap.shard, tuple(unit for unit in gap.units if (path, unit.begin) in keys)) for gap in gaps]
+        return [gap for gap in kept if gap.units]
+
     def _gaps(self, mirror: MirrorArray, box: Box) -> list[Gap]:
         wanted = mirror.count(box)
         if wanted > MOST_CHUNKS:
@@ -236,44 +268,27 @@ class Cutout:
         return "; ".join(parts)
 
 
-class _OpenStores:
-    """The stores that a cutout has opened, so that its pieces open nothing again."""
+@dataclass(frozen=True, slots=True)
+class PatchReading:
+    """A small box on its way from the mirror into memory."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.cache = Cache.at(settings)
-        self._mirrors: dict[str, MirrorArray] = {}
-        self._volumes: dict[str, Volume] = {}
+    cutout: Cutout
+    """The channels and the box."""
+    readings: Mapping[str, Reading]
+    """By channel."""
 
-    def mirror(self, name: str, channel: CutoutChannel) -> MirrorArray:
-        """The mirror of a channel, made where there is none.
+    def result(self) -> dict[str, NDArray[Any]]:
+        """The voxels by channel, fetched where they are missing.
 
         Raises:
-            NotCachedError: offline, and there is none.
+            NotCachedError, SourceError, CacheError: as ``Cutout.fetch``.
         """
-        if name not in self._mirrors:
-            found = self.cache.array(channel.model.location, channel.spec, create=not self._settings.offline)
-            if found is None:
-                raise NotCachedError(
-                    f"offline, and nothing of {channel.url}, scale {channel.spec.key}, was ever fetched into"
-                    f" {self.cache.url}; fetch() the box while there is a network"
-                )
-            self._mirrors[name] = found
-        return self._mirrors[name]
-
-    def abandon_volumes(self) -> None:
-        """Let what was asked of the sources and is not needed any more come to an end; they are opened anew."""
-        for volume in self._volumes.values():
-            volume.stop.set()
-        self._volumes.clear()
-
-    def volume(self, name: str, channel: CutoutChannel) -> Volume:
-        """The source of a channel."""
-        if name not in self._volumes:
-            model = channel.model
-            keep = self.cache.kept_files(model.location)
-            self._volumes[name] = open_volume(model, channel.spec, self._settings, keep)
-        return self._volumes[name]
+        try:
+            return self.cutout._arranged(self.readings)
+        except NotCachedError:
+            self.cutout.fetch()
+            self.cutout._open.renew_patches()
+            return self.cutout._arranged(self.cutout.begin_patch().readings)
 
 
 def _downloaded(spec: ArraySpec, boxes: Iterable[Box]) -> int:
@@ -287,118 +302,3 @@ def _downloaded(spec: ArraySpec, boxes: Iterable[Box]) -> int:
 
 def _size(spec: ArraySpec) -> str:
     return format_xyz(spec.grid.voxel_size_nm)
-
-
-def open_cutout(arguments: VolumeArguments) -> Cutout:
-    """Find the scales, the common grid and the box; asks the network only for volumes never opened before.
-
-    Raises:
-        ArgumentError: a resolution that a channel does not have, channels that do not align.
-        OutOfBoundsError: a box that lies outside the volume, or partly outside without ``clip``.
-        SourceError, CacheError: a description that cannot be had.
-    """
-    settings = load_settings(cache_dir=arguments.cache_dir, offline=arguments.offline)
-    cache = Cache.at(settings)
-    size = arguments.resolution_nm
-    specs = {name: _find_scale(name, arguments, cache, settings) for name in arguments.chosen}
-    reference = _reference(specs, size).grid
-    channels = {name: _channel(name, specs[name], reference, arguments) for name in specs}
-    _check_channel_index(channels, arguments)
-    grid = _shared_grid(reference, channels)
-    return Cutout(channels, grid, _clip(arguments, grid), settings)
-
-
-def _reference(specs: Mapping[str, ArraySpec], size: ZyxNm) -> ArraySpec:
-    """The scale whose grid is the cutout's: of the first channel that has the resolution.
-
-    Raises:
-        ArgumentError: none has it.
-    """
-    for spec in specs.values():
-        if same_size(spec.grid.voxel_size_nm, size):
-            return spec
-    there = "; ".join(f"{name} {format_xyz(spec.grid.voxel_size_nm)}" for name, spec in specs.items())
-    raise ArgumentError(
-        f"no channel has voxels of {format_xyz(size)} nm (x, y, z), on whose grid the others could be put; the nearest"
-        f" are {there}"
-    )
-
-
-def _channel(name: str, spec: ArraySpec, reference: Grid, arguments: VolumeArguments) -> CutoutChannel:
-    align = reference.nearest_in if arguments.nearest else reference.shift_to
-    try:
-        alignment = align(spec.grid)
-    except AlignmentError as error:
-        raise AlignmentError(f"channel {name}: {error}") from error
-    only = None if spec.num_channels is None else arguments.channel_index
-    return CutoutChannel(arguments.chosen[name], spec, alignment, only)
-
-
-def _check_channel_index(channels: Mapping[str, CutoutChannel], arguments: VolumeArguments) -> None:
-    """What the catalog could not check, since it need not say how many channels a volume has."""
-    index, counts = arguments.channel_index, {name: channel.spec.num_channels for name, channel in channels.items()}
-    if index is None:
-        return
-    for name, count in counts.items():
-        if count is not None:
-            check_channel(name, index, count)
-    # Of labels alone nobody asked for a channel: the index is the entry's own, and meant for its image.
-    if not any(counts.values()) and set(counts) == set(arguments.volumes):
-        raise ArgumentError(f"channel={index}: none of {listing(counts)} has several channels; leave channel away")
-
-
-def _find_scale(name: str, arguments: VolumeArguments, cache: Cache, settings: Settings) -> ArraySpec:
-    model, size = arguments.chosen[name], arguments.resolution_nm
-    known = cache.volume(model.location)
-    if settings.offline and known is None:
-        raise NotCachedError(f"offline, and {model.url} was never opened with the cache {cache.url}")
-    if known is None or not (settings.offline or known.has(size) or arguments.nearest):
-        # Never opened before, or opened before this scale was published.
-        known = describe_volume(model, settings, cache.kept_files(model.location))
-        cache.keep_volume(model.location, known)
-    if arguments.nearest:
-        return known.nearest(size)
-    try:
-        return known.at(size)
-    except ArgumentError as error:
-        if len(arguments.chosen) == 1:
-            raise
-        raise ArgumentError(f"{error}; align='nearest' puts it on the grid of the other channels") from error
-
-
-def _shared_grid(reference: Grid, channels: Mapping[str, CutoutChannel]) -> Grid:
-    shared: Box | None = None
-    for name, channel in channels.items():
-        covered = channel.alignment.covered_by(channel.spec.grid.extent)
-        overlap = covered if shared is None or covered is None else shared.intersect(covered)
-        if overlap is None:
-            raise ArgumentError(f"channel {name} has no voxel in common with the others; read it alone")
-        shared = overlap
-    assert shared is not None, "an entry has at least one channel"
-    return Grid(zyx(shared.shape), reference.voxel_size_nm, zyx(shared.begin), reference.origin_nm)
-
-
-def _clip(arguments: VolumeArguments, grid: Grid) -> Box:
-    if arguments.box_nm is None:
-        return grid.extent
-    asked = grid.from_nm(arguments.box_nm)
-    shared = asked.intersect(grid.extent)
-    if shared == asked or (shared is not None and arguments.clip):
-        return shared
-    state = "outside" if shared is None else "partly outside"
-    advice = "" if shared is None else "; pass clip=True to read the part inside"
-    extent = grid.to_nm(grid.extent)
-    raise OutOfBoundsError(
-        f"the box {_in_both(arguments.box_nm, arguments)} is {state} what the channels"
-        f" {', '.join(arguments.chosen)} cover: {_in_both(extent, arguments)}{advice}"
-    )
-
-
-def _in_both(box: NmBox, arguments: VolumeArguments) -> str:
-    """A box in nominal voxels and in nm, first as the caller counts: the wrong unit is the commonest mistake."""
-    size = reverse(arguments.voxel_size)
-    pairs = zip(AXES, box.begin_nm, box.end_nm, size, strict=True)
-    axes = [f"{axis} {begin / edge:.10g}..{end / edge:.10g}" for axis, begin, end, edge in pairs]
-    voxels = f"{', '.join(reversed(axes))} voxels"
-    first, second = (str(box), voxels) if arguments.units == "nm" else (voxels, str(box))
-    return f"{first} (that is {second})"

@@ -91,6 +91,9 @@ def box_facts(arguments: VolumeArguments) -> dict[str, str]:
         voxels = _voxels(box, size)
         nbytes = sum(_bytes_a_voxel(model, arguments) * voxels for model in arguments.chosen.values())
         facts["size"] = f"{voxels / 1e6:,.1f} Mvoxel, {nbytes / 1e6:,.1f} MB as read"
+    if arguments.splits:
+        counts = ((name, len(boxes)) for name, boxes in arguments.splits.items())
+        facts["splits"] = ", ".join(f"{name} ({count} box{'es' * (count > 1)})" for name, count in counts)
     return facts
 
 

@@ -6,7 +6,7 @@ Triples in YAML are (x, y, z), the field's usual order.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
@@ -73,6 +73,17 @@ def choose_variant(values: object) -> object:
     return {**rest, **variants[chosen]}
 
 
+def _box_and_units(box: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A box of the catalog, which says itself what it is in."""
+    return {axis: pair for axis, pair in box.items() if axis != "units"}, box.get("units", "voxel")
+
+
+def _box(box: dict[str, Any]) -> dict[str, Any]:
+    bare, units = _box_and_units(box)
+    norm_bbox(bare, units, (1.0, 1.0, 1.0))
+    return box
+
+
 def _channel_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in AXES:
         raise ValueError("a channel's name is letters, digits and _, and not that of an axis")
@@ -100,6 +111,19 @@ _CUBE: Final = {"anyOf": [_LENGTH, {"type": "array", "items": _LENGTH, "minItems
 XyzNm = Annotated[tuple[_Length, _Length, _Length], BeforeValidator(_cube), WithJsonSchema(_CUBE)]
 _Index = Annotated[int, Field(strict=True)]
 Xyz = tuple[_Index, _Index, _Index]
+_BOXES: Final = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+_SPLITS: Final = {
+    "type": "object",
+    "properties": {
+        "variant": {"type": "string"},
+        "variants": {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": _BOXES}},
+    },
+    "additionalProperties": _BOXES,
+}
+Box = Annotated[dict[str, Any], AfterValidator(_box)]
+Splits = Annotated[
+    dict[str, Annotated[list[Box], Field(min_length=1)]], BeforeValidator(choose_variant), WithJsonSchema(_SPLITS)
+]
 ChannelName = Annotated[str, AfterValidator(_channel_name)]
 
 
@@ -197,6 +221,8 @@ class VolumeArguments(Strict):
     """The box; None is the whole extent."""
     units: Any = "voxel"
     """Of the box: ``voxel`` or ``nm``."""
+    splits: Splits = {}
+    """Sets of boxes with a name, such as ``train`` and ``val``: in voxels, or in the ``units`` that a box names."""
     resolution: Any = None
     """Voxel size to read at, nm: a number or (x, y, z). Default: the nominal one."""
     channels: Any = None
@@ -234,6 +260,36 @@ class VolumeArguments(Strict):
                 )
         return {name: self.volumes[name] for name in names}
 
+    def with_channels(self, names: Sequence[str]) -> VolumeArguments:
+        """The same arguments for other channels of the entry."""
+        same = {key: getattr(self, key) for key in VolumeArguments.model_fields}
+        return VolumeArguments.model_validate({**same, "channels": list(names)})
+
+    def one(self, name: str | None) -> str:
+        """A channel's name; that of the only one that is read where none is given.
+
+        Raises:
+            ArgumentError: there is no such channel, or several.
+        """
+        if name is None and len(self.chosen) == 1:
+            return next(iter(self.chosen))
+        if name not in self.volumes:
+            known = self.volumes
+            raise ArgumentError(f"channel={name!r}: name one of {listing(known)}.{suggest(str(name), known)}")
+        return name
+
+    def boxes_of(self, split: str) -> list[tuple[dict[str, Any], str]]:
+        """Boxes of a split, and their units.
+
+        Raises:
+            ArgumentError: there is no such split.
+        """
+        if split not in self.splits:
+            raise ArgumentError(
+                f"there is no split {split!r}; there are {listing(self.splits)}.{suggest(str(split), self.splits)}"
+            )
+        return [_box_and_units(box) for box in self.splits[split]]
+
     @cached_property
     def box_nm(self) -> NmBox | None:
         """The box in space, or None for the whole extent.
@@ -247,7 +303,7 @@ class VolumeArguments(Strict):
         bbox, units = self.bbox, self.units
         if isinstance(bbox, Mapping) and "units" in bbox:
             # The entry's own box says what it is in: a caller who gives units alone would have it taken for another.
-            bbox, own = {axis: pair for axis, pair in bbox.items() if axis != "units"}, bbox["units"]
+            bbox, own = _box_and_units(bbox)
             if own != units:
                 raise ArgumentError(f"units={units!r} without a bbox: this one is in units of {own!r}; give both")
         return norm_bbox(bbox, units, reverse(self.voxel_size))
@@ -302,7 +358,9 @@ def norm_arguments(arguments: Mapping[str, Any]) -> VolumeArguments:
     """
     for name in arguments:
         if name not in VolumeArguments.model_fields:
-            known = [field for field in VolumeArguments.model_fields if field not in ("volumes", "voxel_size")]
+            known = [
+                field for field in VolumeArguments.model_fields if field not in ("volumes", "voxel_size", "splits")
+            ]
             raise UnknownArgumentError(
                 f"there is no argument {name!r}; there are {listing(known)}, and the entry's own parameters."
                 f"{suggest(name, known)}"
@@ -313,7 +371,7 @@ def norm_arguments(arguments: Mapping[str, Any]) -> VolumeArguments:
         first = error.errors()[0]
         if first["type"] == _NO_VARIANT:
             raise NoVariantError(sentence(first)) from error
-        kind = CatalogError if first["loc"][:1] in (("volumes",), ("voxel_size",)) else ArgumentError
+        kind = CatalogError if first["loc"][:1] in (("volumes",), ("voxel_size",), ("splits",)) else ArgumentError
         raise kind(sentence(first)) from error
     # Touching them reports a user's mistake at the call, not at the first read.
     _ = parsed.chosen, parsed.box_nm, parsed.resolution_nm, parsed.channel_index, parsed.nearest

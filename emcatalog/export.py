@@ -7,11 +7,9 @@ the array ``<channel>/data`` (#multiscale-md), as in a mirror; the folder is the
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Final
 
 import zarr
@@ -19,8 +17,8 @@ import zarr
 from emcatalog import ome
 from emcatalog.cutout import Cutout, StartProgress
 from emcatalog.dataset import lazy_arrays, to_dataset
-from emcatalog.errors import ArgumentError
 from emcatalog.mirror.array import ARRAY
+from emcatalog.zarr_folder import new_zarr
 
 CHUNK_SIDE: Final = 64
 SHARD_SIDE: Final = 256
@@ -37,33 +35,10 @@ def export(
         ArgumentError: the path exists and is not to be overwritten, or cannot be written.
         SourceError, CacheError: what is missing cannot be fetched.
     """
-    if path.exists() and not (overwrite and _is_zarr(path)):
-        raise ArgumentError(f"{path} exists; choose another path, or overwrite=True where it is a Zarr folder")
-    partial = _beside(path)
-    try:
+    with new_zarr(path, overwrite=overwrite) as partial:
         cutout.fetch(progress)
         _write(cutout, partial, about)
-        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return path
-
-
-def _beside(path: Path) -> Path:
-    """A folder in the same file system, made before anything is fetched for it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return Path(mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
-    except OSError as error:
-        raise ArgumentError(f"{path} cannot be written: {error.strerror}; choose another path") from error
-
-
-def _is_zarr(path: Path) -> bool:
-    """Whether overwriting costs no more than a Zarr: a slip must not remove somebody's home folder."""
-    return (path / "zarr.json").is_file() or (path.is_dir() and not any(path.iterdir()))
 
 
 def _write(cutout: Cutout, folder: Path, about: Mapping[str, Any]) -> None:

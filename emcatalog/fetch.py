@@ -22,7 +22,7 @@ from emcatalog.formats.volume import Volume
 from emcatalog.geometry import Box, Index
 from emcatalog.memory import release_free_memory
 from emcatalog.mirror.array import Gap, MirrorArray, cache_errors
-from emcatalog.stores import is_absent, source_errors
+from emcatalog.stores import is_absent, source_errors, wait
 
 IN_FLIGHT_BYTES: Final = 192 << 20
 """Decoded bytes of the shards that are read and written at one time."""
@@ -116,6 +116,19 @@ class Task:
         return ChannelReport(self.fetched, self.wanted - missing, self.absent, self.fetched_bytes)
 
 
+def join(reports: Sequence[FetchReport]) -> FetchReport:
+    """What several fetches of one box did together; what one of them left to another thread counts as reused."""
+    first, *_ = reports
+    channels = {}
+    for name, channel in first.channels.items():
+        fetched, absent, nbytes = (
+            sum(getattr(report.channels[name], count) for report in reports)
+            for count in ("fetched", "absent", "fetched_bytes")
+        )
+        channels[name] = ChannelReport(fetched, channel.fetched + channel.reused - fetched, absent, nbytes)
+    return FetchReport(channels, sum(report.seconds for report in reports))
+
+
 def fetch(tasks: Mapping[str, Task], progress: Progress | None = None) -> FetchReport:
     """Fill the gaps of every channel, interleaved.
 
@@ -196,7 +209,7 @@ class _ShardFetch:
         self.write()
         assert self.commit is not None
         with cache_errors(self.task.mirror.path):
-            self.commit.result()
+            wait(self.commit)
         self.task.fetched += len(self.gap.units)
         self.task.fetched_bytes += self.nbytes
         if progress:
@@ -214,7 +227,7 @@ class _ShardFetch:
         """Wait for one unit; where the source lacks it, background is what belongs there. Returns whether it does."""
         with source_errors(self._name(unit)):
             try:
-                copy.result()
+                wait(copy)
             except (ValueError, OSError, RuntimeError) as error:
                 if not is_absent(error):
                     raise

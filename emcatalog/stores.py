@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import current_thread
 from typing import Any, Final
 
 import tensorstore as ts
@@ -67,6 +68,8 @@ _FAILURES: Final[Failures[SourceError]] = (
     ),
 )
 
+_INTERRUPTIBLE_S: Final = 0.5
+
 _STALLED: Final = {"TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "60", "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1"}
 """When a connection counts as lost that is open and says nothing; without these TensorStore waits for ever."""
 
@@ -125,10 +128,10 @@ class ObjectReader:
             SourceError: the object is not there, or the server failed, after its retries.
         """
         with source_errors(self.what):
-            return self._value(self.kvstore.read(self.key).result())
+            return self._value(wait(self.kvstore.read(self.key)))
 
     def _read(self, part: slice) -> bytes:
-        answer = self.kvstore.read(self.key, byte_range=part).result()
+        answer = wait(self.kvstore.read(self.key, byte_range=part))
         return self._value(answer)
 
     def _value(self, answer: ts.KvStore.ReadResult) -> bytes:
@@ -146,7 +149,7 @@ def make_store(url: str, options: StorageOptions, retries: int) -> Store:
     """
     for name, value in _STALLED.items():
         os.environ.setdefault(name, value)  # TensorStore reads them at its first request, and has no other way
-    return Store(_kvstore_spec(url, options), _make_context(retries))
+    return Store(_kvstore_spec(url, options), make_context(retries))
 
 
 @contextmanager
@@ -160,21 +163,36 @@ def source_errors(what: str) -> Iterator[None]:
         raise explain(error, what, _FAILURES) from error
 
 
+def wait(future: ts.Future[Any] | ts.WriteFutures) -> Any:
+    """The result of what may take long, so that Ctrl-C always ends it.
+
+    TensorStore wakes up for an interrupt, but not for one that came a moment before it began to wait: that one would be
+    seen when the request is answered, or given up after all its retries.
+    """
+    while not future.done():
+        if getattr(current_thread(), "interrupted", False):  # Python tells the main thread alone
+            raise KeyboardInterrupt
+        with suppress(TimeoutError):
+            return future.result(timeout=_INTERRUPTIBLE_S)
+    return future.result()
+
+
 def is_absent(error: Exception) -> bool:
     """Whether a strict read failed only because the source has no such chunk, which means background."""
     return str(error).startswith("NOT_FOUND: chunk ")
 
 
-def _make_context(retries: int) -> ts.Context:
-    """A TensorStore context for reading a source: bounded retries, and a cache for shard indexes."""
+def make_context(retries: int, pool: ts.Context | None = None) -> ts.Context:
+    """A TensorStore context: bounded retries, and a cache for shard indexes, or the one of another context."""
     policy = {"max_retries": retries, "initial_delay": "500ms", "max_delay": "16s"}
     return ts.Context(
         {
-            "cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES},
+            **({} if pool else {"cache_pool": {"total_bytes_limit": _INDEX_CACHE_BYTES}}),
             "http_request_retries": policy,
             "gcs_request_retries": policy,
             "s3_request_retries": policy,
-        }
+        },
+        parent=pool,
     )
 
 

@@ -19,7 +19,8 @@ import xarray as xr
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from emcatalog.cutout import Cutout, open_cutout
+from emcatalog.cutout import Cutout
+from emcatalog.cutout_opening import open_cutout
 from emcatalog.entries import ChannelModel, norm_arguments
 from emcatalog.formats.demo import make_demo
 from emcatalog.phantom import make_phantom

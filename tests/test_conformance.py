@@ -19,7 +19,8 @@ import tensorstore as ts
 import tifffile
 from PIL import Image
 
-from emcatalog.cutout import Cutout, open_cutout
+from emcatalog.cutout import Cutout
+from emcatalog.cutout_opening import open_cutout
 from emcatalog.dataset import LazyChannel
 from emcatalog.entries import norm_arguments
 from emcatalog.errors import OutOfBoundsError, SourceMissingError

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec
 
 from emcatalog import ome
-from emcatalog.cutout import open_cutout
+from emcatalog.cutout_opening import open_cutout
 from emcatalog.entries import norm_arguments
 from emcatalog.errors import SourceChangedError, SourceCorruptError, SourceMissingError
 from emcatalog.formats.multiscale import corners_nm

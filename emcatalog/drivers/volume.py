@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from emcatalog.entries import ChannelModel, VolumeArguments
     from emcatalog.fetch import FetchReport
     from emcatalog.plan import Plan
+    from emcatalog.torch import GridDataset, SegmentationDataset
 
 
 class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
@@ -131,6 +133,89 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
             picture.save(path)
         return picture
 
+    def to_torch(
+        self,
+        patch_shape: Sequence[int],
+        target: str | Callable[[Any], Any] | None = "instances",
+        *,
+        split: str | None = None,
+        **options: Any,
+    ) -> SegmentationDataset:
+        """Patches at random places of the box, as a PyTorch dataset of (raw, target).
+
+        Args:
+            patch_shape: (z, y, x) voxels; (1, y, x) gives 2D items.
+            target: ``"instances"``, ``"semantic"``, ``"binary"``, ``"boundaries"``, ``"affinities"``, a function of
+                labels (z, y, x), or None for raw alone.
+            split: draw from these boxes of the entry (``splits``), such as ``"train"``, in place of ``bbox``.
+            options: of ``emcatalog.torch.open_dataset``: offsets, mask, halo, augment, samples, seed, min_foreground,
+                within, ...
+
+        Raises:
+            ArgumentError: an argument that cannot be used; the message says what to change.
+            MissingExtraError: PyTorch is not installed.
+        """
+        from emcatalog.torch import open_dataset
+
+        return open_dataset([self] if split is None else self.split(split), patch_shape, target, **options)
+
+    def to_grid(
+        self,
+        patch_shape: Sequence[int],
+        overlap: Sequence[int] = (0, 0, 0),
+        target: str | Callable[[Any], Any] | None = None,
+        **options: Any,
+    ) -> GridDataset:
+        """Every patch of the box once, as a PyTorch dataset of (raw, position) or (raw, target, position).
+
+        Args:
+            patch_shape: (z, y, x) voxels.
+            overlap: (z, y, x) voxels that neighbours share.
+            target: as in ``to_torch``; None for raw alone.
+            options: of ``emcatalog.torch.open_grid``.
+
+        Raises:
+            ArgumentError: an argument that cannot be used; the message says what to change.
+            MissingExtraError: PyTorch is not installed.
+        """
+        from emcatalog.torch import open_grid
+
+        return open_grid(self, patch_shape, overlap, target, **options)
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the sets of boxes that the entry declares, such as ``train`` and ``val``."""
+        return list(self.arguments.splits)
+
+    def split(self, name: str) -> list[VolumeSource]:
+        """One source for each box of a split.
+
+        Raises:
+            ArgumentError: the entry has no such split.
+        """
+        boxes = self.arguments.boxes_of(name)
+        return [self._with(bbox=box, units=units) for box, units in boxes]
+
+    def _with(self, **arguments: Any) -> VolumeSource:
+        """This source with other arguments. Intake's own way, ``configure_new``, forgets the entry's parameters."""
+        other = type(self)(**{**self._captured_init_kwargs, **arguments})
+        other.name, other.description = self.name, self.description
+        return other
+
+    def label_names(self, channel: str | None = None) -> dict[int, str]:
+        """What the source calls the labels of a channel, by number; empty where it does not say.
+
+        Args:
+            channel: its name. Default: the only one.
+
+        Raises:
+            ArgumentError: there is no such channel, or several of which none was named.
+            SourceError, CacheError: the names cannot be read.
+        """
+        from emcatalog.cutout_opening import open_label_names
+
+        return open_label_names(self.arguments, self.arguments.one(channel))
+
     def __getstate__(self) -> dict[str, Any]:
         """With its name: Intake keeps the arguments alone, and a pickled source would not know what it is."""
         return {**super().__getstate__(), "name": self.name, "description": self.description}
@@ -142,7 +227,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         self.__dict__.update(named)
 
     def _cutout(self) -> Cutout:
-        from emcatalog.cutout import open_cutout
+        from emcatalog.cutout_opening import open_cutout
 
         return open_cutout(self.arguments)
 

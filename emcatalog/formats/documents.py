@@ -11,7 +11,7 @@ from typing import Any
 from emcatalog.errors import SourceChangedError, SourceCorruptError, SourceDeniedError
 from emcatalog.locations import Location
 from emcatalog.lock import Lock
-from emcatalog.stores import Store, source_errors
+from emcatalog.stores import Store, source_errors, wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Documents:
         for name, future in asked:
             try:
                 with source_errors(self.address(name)):
-                    answer = future.result()
+                    answer = wait(future)
             except SourceDeniedError as error:
                 denied = error
                 found.append(None)

@@ -120,6 +120,20 @@ def open_volume(model: ChannelModel, known: ArraySpec, settings: Settings, keep:
     return replace(volume, spec=known).labelled()
 
 
+def read_label_names(model: ChannelModel, settings: Settings) -> dict[int, str]:
+    """What the source calls its labels, by number; empty where it does not say.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    if model.location.format != "precomputed":
+        return {}
+    from emcatalog.formats.label_names import read_names
+
+    with _hint(model):
+        return read_names(_documents(model, settings, None))
+
+
 def inspect_volume(model: ChannelModel, settings: Settings) -> tuple[VolumeSpec, dict[str, LockedDocument]]:
     """What a source says of itself, and its metadata documents as they are now, whatever the lock file says of them.
 

@@ -52,6 +52,8 @@ class Info(BaseModel):
     data_type: Annotated[Dtype, BeforeValidator(_lower)]
     num_channels: int
     scales: list[ScaleInfo] = Field(min_length=1)
+    segment_properties: str | None = None
+    """Folder with what the labels are called, relative to the info's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +28,7 @@ from emcatalog.errors import (
 from emcatalog.formats.volume import ArraySpec
 from emcatalog.geometry import Box, Index
 from emcatalog.mirror.layout import Layout, choose_layout, unit_of, zarr_metadata
-from emcatalog.stores import Store
+from emcatalog.stores import Store, wait
 
 ARRAY: Final = "data"
 """Name of the array in its group, so that xarray opens the group as a Dataset."""
@@ -93,7 +93,7 @@ class Reading:
             CacheCorruptError: a chunk that fails its checksum.
         """
         with cache_errors(self.path):
-            self.copy.result()
+            wait(self.copy)
         return self.voxels
 
 
@@ -143,8 +143,21 @@ class MirrorArray:
         """Begin to read a box of source voxels from the mirror alone; ``result()`` of it gives the voxels."""
         # NumPy asks for huge pages where TensorStore's own allocation does not: to touch a gigabyte for the first time
         # takes longer than to decode it (benchmarks/fetch.py, "read").
-        voxels: NDArray[Any] = np.empty(box.shape, self.spec.dtype)
+        return self.read_into(np.empty(box.shape, self.spec.dtype), box)
+
+    def read_into(self, voxels: NDArray[Any], box: Box) -> Reading:
+        """The same, into an array of the box's shape."""
         return Reading(voxels, ts.array(voxels).write(self.store[self.index(box).slices]), self.path)
+
+    def for_patches(self, context: ts.Context) -> MirrorArray:
+        """The same mirror for many small reads: what was read since this call is not looked for on the disk again.
+
+        Args:
+            context: with the pool that decoded chunks are kept in.
+        """
+        described = {**self.store.spec().to_json(), "recheck_cached_data": "open"}
+        with cache_errors(self.path):
+            return replace(self, store=ts.open(described, open=True, context=context).result())
 
     def _aligned(self, box: Box) -> Box:
         grown = self.index(box).grow_to(self.layout.unit).intersect(self.spec.everything)

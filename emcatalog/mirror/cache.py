@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import tensorstore as ts
+from pydantic import TypeAdapter
 
 from emcatalog import ome
 from emcatalog.errors import CacheCorruptError, SettingsError
@@ -20,12 +22,19 @@ from emcatalog.stores import Store, make_store
 VOLUME_FILE: Final = "emcatalog.json"
 """Beside the scales of a volume: its description, so that the mirror is opened without a request."""
 
+NAMES_FILE: Final = "label-names.json"
+"""Beside it, once somebody asked: what the source calls its labels, by number."""
+
 KEPT: Final = "kept-files"
 """Beside the scales: the source's own files, where it has some that can only be read whole."""
 
 _INDEX_CACHE_BYTES: Final = 16 << 20
 """Shard indexes of the mirror, for random patches."""
 
+
+_NAMES: Final = TypeAdapter(dict[int, str])
+
+Parsed = TypeVar("Parsed")
 
 _WRITABLE: Final = ("file:///", "s3://", "gs://")
 
@@ -61,15 +70,7 @@ class Cache:
         Raises:
             CacheCorruptError: the file is there and is not a description.
         """
-        path = f"{self.url}/{location.folder}/{VOLUME_FILE}"
-        with cache_errors(path):
-            answer = self.store.below(location.folder).open().read(VOLUME_FILE).result()
-        if answer.state != "value":
-            return None
-        try:
-            return VolumeSpec.from_json(answer.value)
-        except ValueError as error:
-            raise CacheCorruptError(f"{path} is not the description of a volume; delete it and ask again") from error
+        return self._read(location, VOLUME_FILE, VolumeSpec.from_json)
 
     def keep_volume(self, location: Location, spec: VolumeSpec) -> None:
         """Write the description of a volume.
@@ -77,8 +78,38 @@ class Cache:
         Raises:
             CacheError: the cache cannot be written.
         """
+        self._write(location, VOLUME_FILE, spec.to_json())
+
+    def label_names(self, location: Location) -> dict[int, str] | None:
+        """What a volume's labels are called, or None where nobody has asked yet.
+
+        Raises:
+            CacheCorruptError: the file is there and holds no names.
+        """
+        return self._read(location, NAMES_FILE, _NAMES.validate_json)
+
+    def keep_label_names(self, location: Location, names: Mapping[int, str]) -> None:
+        """Write what a volume's labels are called.
+
+        Raises:
+            CacheError: the cache cannot be written.
+        """
+        self._write(location, NAMES_FILE, _NAMES.dump_json(dict(names)))
+
+    def _read(self, location: Location, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+        path = f"{self.url}/{location.folder}/{name}"
+        with cache_errors(path):
+            answer = self.store.below(location.folder).open().read(name).result()
+        if answer.state != "value":
+            return None
+        try:
+            return parse(answer.value)
+        except ValueError as error:
+            raise CacheCorruptError(f"{path} is not what was written there; delete it and ask again") from error
+
+    def _write(self, location: Location, name: str, content: bytes) -> None:
         with cache_errors(f"{self.url}/{location.folder}"):
-            self.store.below(location.folder).open().write(VOLUME_FILE, spec.to_json()).result()
+            self.store.below(location.folder).open().write(name, content).result()
 
     def kept_files(self, location: Location) -> Store:
         """Where files of a source are kept that can only be read whole, byte for byte."""

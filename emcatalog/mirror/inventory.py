@@ -16,7 +16,7 @@ from emcatalog.formats.volume import ArraySpec, VolumeSpec
 from emcatalog.geometry import Box
 from emcatalog.locations import folder_name
 from emcatalog.mirror.array import ARRAY, MirrorArray, open_array
-from emcatalog.mirror.cache import KEPT, VOLUME_FILE, Cache
+from emcatalog.mirror.cache import KEPT, NAMES_FILE, VOLUME_FILE, Cache
 
 _SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<cell>\d+(/\d+)+)")
 """Key of a shard below the cache, in Zarr's default chunk key encoding."""
@@ -114,8 +114,9 @@ def remove_mirror(cache: Cache, name: str) -> None:
     filesystem.rm(f"{root}/{name}", recursive=True)
     folder = f"{root}/{name.rpartition('/')[0]}"
     left = [path for path in filesystem.ls(folder, detail=False) if path.endswith(".zarr")]
-    if not left and filesystem.exists(f"{folder}/{VOLUME_FILE}"):
-        filesystem.rm_file(f"{folder}/{VOLUME_FILE}")
+    for document in (VOLUME_FILE, NAMES_FILE):
+        if not left and filesystem.exists(f"{folder}/{document}"):
+            filesystem.rm_file(f"{folder}/{document}")
     _remove_empty(filesystem, folder, root)
 
 

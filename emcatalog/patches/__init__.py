@@ -1,0 +1,1 @@
+"""Patches of volumes to train on, as arrays: where they lie, how they are turned, what is predicted from them."""

@@ -1,0 +1,343 @@
+"""Batches from datasets: read by threads of this process, or by processes that open everything anew."""
+
+from __future__ import annotations
+
+import atexit
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pickle import PicklingError
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Final, Literal
+
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from emcatalog.errors import ArgumentError, EmcatalogError, listing, suggest
+from emcatalog.torch.dataset import whole
+from emcatalog.torch.item import collate
+from emcatalog.torch.mix import mix
+
+Workers = Literal["thread", "process"]
+WORKERS: Final = ("thread", "process")
+_GONE: Final = ("exited unexpectedly", "is killed by signal")
+"""What torch says of a worker process that is gone."""
+Key = tuple[int, list[int]]
+"""Epoch and indices of a batch."""
+Job = tuple[Future[Any], Key]
+
+
+class WorkerError(EmcatalogError, RuntimeError):
+    """A worker process that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error of ours on its way out of a worker process, where it would become a text."""
+
+    error: EmcatalogError
+
+
+class _Batches(Dataset[Any]):
+    """Batches of a dataset by their key: what a worker process works on."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, key: Key) -> Any:
+        try:
+            return self.read(key)
+        except EmcatalogError as error:
+            return _Failure(error)
+
+    def read(self, key: Key) -> tuple[Any, ...]:
+        """A batch: all of its samples are on their way before the first one is waited for."""
+        epoch, indices = key
+        begin = getattr(self._dataset, "begin", None)
+        if begin is None:
+            return collate((self._dataset[index] for index in indices), len(indices))
+        started = deque(begin(epoch, index) for index in indices)
+        # Each is let go as soon as it stands in the batch.
+        return collate((started.popleft()() for _ in indices), len(indices), self._dataset.dtypes)
+
+
+class _Reader(Thread):
+    """A thread that reads batches."""
+
+    interrupted = False
+    """Whether it is to stop waiting for a source: see ``emcatalog.stores.wait``."""
+
+    def __init__(self, jobs: SimpleQueue[Job | None], read: Callable[[Key], Any], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._jobs = jobs
+        self._read = read
+
+    def run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, key = job
+            try:
+                future.set_result(self._read(key))
+            except BaseException as error:  # noqa: BLE001  # raised again where the batch is waited for
+                future.set_exception(error)
+            del job, future  # a batch must not stay until the next one comes
+
+
+class _Readers:
+    """Threads that read ahead.
+
+    Not a ``ThreadPoolExecutor``: that waits for its jobs when a process ends, however long a server says nothing.
+    """
+
+    def __init__(self, count: int, read: Callable[[Key], Any]) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads = [_Reader(self._jobs, read, f"emcatalog-loader-{number}") for number in range(count)]
+        for thread in self._threads:
+            thread.start()
+        # Where Ctrl-C leaves a loop that nobody closes. A daemon that runs on while Python ends can bring it down.
+        atexit.register(self.end)
+
+    def submit(self, key: Key) -> Future[Any]:
+        """Read a batch, as soon as a thread is free."""
+        future: Future[Any] = Future()
+        self._jobs.put((future, key))
+        return future
+
+    def end(self) -> None:
+        """Begin nothing more, and end what was begun."""
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+        for thread in self._threads:
+            thread.interrupted = True
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+        atexit.unregister(self.end)
+
+
+class Loader:
+    """Batches of a dataset, epoch after epoch: each time it is iterated over to the end, the next epoch follows."""
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        num_workers: int,
+        workers: Workers,
+        *,
+        sampler: Iterable[int] | None,
+        drop_last: bool,
+        pin_memory: bool,
+    ) -> None:
+        """See ``loader``, which checks what it is given."""
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.workers = workers
+        self.sampler = range(len(dataset)) if sampler is None else sampler
+        self.drop_last = drop_last
+        self.pin_memory = pin_memory
+        self._epoch = self._done = self._resume_at = 0
+        self._ahead = _Ahead()
+        self._processes: DataLoader[Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Which epoch is being read, or comes next."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin another epoch when this is iterated over the next time."""
+        self._epoch, self._done, self._resume_at = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the training is: batches that were given out count as done."""
+        return {
+            "epoch": self._epoch,
+            "batches": self._done,
+            "batch_size": self.batch_size,
+            "dataset": self._of_dataset(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the last batch of a state, with the same batches that would have come.
+
+        Raises:
+            ArgumentError: the state is of another batch size or seed, so that other batches would come.
+        """
+        if state["batch_size"] != self.batch_size:
+            raise ArgumentError(f"this state is of batch_size={state['batch_size']}: open the loader with that")
+        if state["dataset"] is not None:
+            self.dataset.load_state_dict(state["dataset"])
+        self._epoch, self._done, self._resume_at = state["epoch"], state["batches"], state["batches"]
+
+    def _of_dataset(self) -> dict[str, int] | None:
+        return self.dataset.state_dict() if hasattr(self.dataset, "state_dict") else None
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        samples = len(self.sampler)  # type: ignore[arg-type]  # torch's samplers have a length, and a range has
+        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of this epoch, in order, from where ``load_state_dict`` says; then the next epoch comes.
+
+        Raises:
+            WorkerError: a worker process is gone.
+            EmcatalogError: what reading a sample says.
+        """
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(self._epoch)
+        self._done, self._resume_at = self._resume_at, 0
+        keys = islice(_keys(self.sampler, self._epoch, self.batch_size, len(self)), self._done, None)
+        for batch in self._run(keys):
+            self._done += 1
+            yield batch
+        self._epoch, self._done = self._epoch + 1, 0
+
+    def _run(self, keys: Iterator[Key]) -> Iterator[Any]:
+        if self.num_workers == 0:
+            return (self._pinned(_Batches(self.dataset).read(key)) for key in keys)
+        return self._in_threads(keys) if self.workers == "thread" else self._in_processes(keys)
+
+    def _in_threads(self, keys: Iterator[Key]) -> Iterator[Any]:
+        batches, ahead = _Batches(self.dataset), deque[Future[Any]]()
+        readers = _Readers(self.num_workers, lambda key: self._pinned(batches.read(key)))
+        try:
+            for key in keys:
+                ahead.append(readers.submit(key))
+                if len(ahead) > self.num_workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            readers.end()
+
+    def _in_processes(self, keys: Iterator[Key]) -> Iterator[Any]:
+        self._ahead.keys = keys
+        try:
+            for batch in self._started():
+                if isinstance(batch, _Failure):
+                    raise batch.error
+                yield batch
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _GONE):
+                raise
+            self._processes = None
+            raise WorkerError(
+                f"a worker process is gone, most likely killed for want of memory: take fewer workers (there are"
+                f" {self.num_workers}), a smaller batch_size, or workers='thread'. Or it could not start, since a"
+                f" script needs if __name__ == '__main__'. ({error})"
+            ) from error
+
+    def _started(self) -> Iterator[Any]:
+        """What worker processes make of the keys; they outlive an epoch."""
+        if self._processes is None:
+            self._processes = DataLoader(
+                _Batches(self.dataset),
+                batch_size=None,
+                sampler=self._ahead,
+                num_workers=self.num_workers,
+                collate_fn=_as_it_is,
+                pin_memory=self.pin_memory,
+                prefetch_factor=1,
+                persistent_workers=True,
+                multiprocessing_context="spawn",
+            )
+        try:
+            return iter(self._processes)
+        except (PicklingError, AttributeError, TypeError) as error:
+            self._processes = None
+            raise ArgumentError(
+                "the dataset cannot be sent to worker processes: give functions that a module defines as target,"
+                f" raw_transform and transform (no lambda), or take workers='thread'. ({error})"
+            ) from error
+
+    def _pinned(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not self.pin_memory:
+            return batch
+        return tuple(part.pin_memory() if isinstance(part, torch.Tensor) else part for part in batch)
+
+
+def _keys(sampler: Iterable[int], epoch: int, batch_size: int, count: int) -> Iterator[Key]:
+    indices = iter(sampler)
+    for _ in range(count):
+        yield epoch, list(islice(indices, batch_size))
+
+
+class _Ahead:
+    """The keys of whatever epoch a loader is in: worker processes outlive an epoch.
+
+    Without the loader itself: the processes end as soon as nothing refers to it.
+    """
+
+    def __init__(self) -> None:
+        self.keys: Iterable[Key] = ()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def loader(
+    datasets: Any,
+    batch_size: int = 1,
+    num_workers: int = 2,
+    *,
+    weights: Sequence[float] | None = None,
+    workers: Workers = "thread",
+    samples: int | None = None,
+    seed: int = 0,
+    sampler: Iterable[int] | None = None,
+    drop_last: bool = False,
+    pin_memory: bool = False,
+) -> Loader:
+    """Batches of one dataset, or of a weighted mix of several.
+
+    Args:
+        datasets: one, or several whose samples fit into one batch.
+        batch_size: samples of a batch.
+        num_workers: that read ahead; 0 reads in the caller's thread.
+        weights: how often each of several datasets is drawn from. Default: as often as it has samples.
+        workers: ``"thread"``: faster, since reading and decoding are native code and a batch need not travel; or
+            ``"process"`` for transforms in Python that take long. Processes are spawned: TensorStore does not survive a
+            fork, and a script needs ``if __name__ == "__main__":``.
+        samples: of an epoch of a mix.
+        seed: of the choice in a mix.
+        sampler: indices, in place of 0, 1, 2, ...; under ``torch.distributed`` those of this rank by default.
+        drop_last: leave out a last batch that is not full.
+        pin_memory: put batches where a GPU copies from while it works, if there is one.
+
+    Returns:
+        An iterable of batches (raw (b, c, z, y, x), target (b, c, z, y, x)); with ``return_info`` a list of
+        dictionaries follows.
+
+    Raises:
+        ArgumentError: an argument that cannot be used.
+    """
+    several = isinstance(datasets, (list, tuple))
+    mixed = weights is not None or samples is not None
+    if mixed and not several:
+        raise ArgumentError("weights= and samples= belong to a mix of several datasets: give them in a list")
+    dataset = datasets
+    if several:
+        dataset = (
+            datasets[0] if len(datasets) == 1 and not mixed else mix(datasets, weights, samples=samples, seed=seed)
+        )
+    if not hasattr(dataset, "__len__"):
+        raise ArgumentError(f"{type(dataset).__name__} is no dataset: give what to_torch() of an entry makes")
+    if workers not in WORKERS:
+        raise ArgumentError(f"workers={workers!r}: there are {listing(WORKERS)}.{suggest(str(workers), WORKERS)}")
+    if sampler is None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        sampler = DistributedSampler(dataset, shuffle=False)
+    return Loader(
+        dataset, whole("batch_size", batch_size), whole("num_workers", num_workers, least=0), workers,
+        sampler=sampler, drop_last=drop_last, pin_memory=pin_memory and torch.cuda.is_available(),
+    )  # fmt: skip

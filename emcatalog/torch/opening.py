@@ -1,0 +1,182 @@
+"""From entries and loose arguments to a dataset: everything that can be wrong is found here, before a worker starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from emcatalog.errors import ArgumentError
+from emcatalog.geometry import Box, Zyx, zyx
+from emcatalog.patches.intensity import norm_raw_transform
+from emcatalog.patches.maps import Labels, open_map
+from emcatalog.patches.orientation import AS_STORED, orientations, stored_halo
+from emcatalog.patches.places import Wanted, find_places, lay_over
+from emcatalog.patches.recipe import Recipe
+from emcatalog.patches.region import Region, Source, check_alike, open_region
+from emcatalog.patches.sampler import Sampler, Uniform
+from emcatalog.patches.target import norm_target
+from emcatalog.torch.dataset import SegmentationDataset, whole
+from emcatalog.torch.transform import Transform
+
+
+def open_dataset(
+    sources: Source | Sequence[Source],
+    patch_shape: Sequence[int],
+    target: str | Callable[[Any], Any] | None = "instances",
+    *,
+    raw: str | None = None,
+    labels: str | None = None,
+    offsets: Sequence[Sequence[int]] | None = None,
+    mask: bool = False,
+    halo: bool = False,
+    unlabelled: int | None = 0,
+    consecutive: bool = False,
+    target_dtype: Any = None,
+    raw_transform: str | Callable[[Any], Any] | None = "standardize",
+    augment: bool = False,
+    transform: Transform | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    min_foreground: float = 0.0,
+    within: str | Source | None = None,
+    within_labels: Labels = None,
+    balance: bool | Sequence[int] = False,
+    tries: int = 100,
+    return_info: bool = False,
+) -> SegmentationDataset:
+    """A dataset of patches at random places of one or more entries; reads their metadata, and a map if one is given.
+
+    Args:
+        sources: entries with their arguments; each gives one box. Several need the same voxel size.
+        patch_shape: (z, y, x) voxels; (1, y, x) gives 2D items (c, y, x).
+        target: ``"instances"`` and ``"semantic"`` (ids, int64), ``"binary"``, ``"boundaries"``, ``"affinities"``
+            (float32), a function of labels (z, y, x) int64, or None for raw alone.
+        raw: channel that a network gets. Default: the image.
+        labels: channel that it learns. Default: the only one that fits the target.
+        offsets: of affinities, (z, y, x) from a voxel to the one that it is compared with.
+        mask: for affinities and boundaries: as many channels again that say where the first ones are valid: neighbours
+            in the patch, and labelled. Without it they are 0 there.
+        halo: for affinities and boundaries: read the labels around a patch too, so that its faces are valid. Patches
+            then keep that distance from the faces of the box.
+        unlabelled: id of voxels of which nothing is known; None where 0 is background and known.
+        consecutive: number the instances of a patch 1, 2, 3, ...
+        target_dtype: ``"uint8"`` or ``"bool"`` of what is 0 or 1 travels in a quarter of the space.
+        raw_transform: ``"standardize"``, ``"normalize"``, ``"normalize_percentile"``, a function of (c, z, y, x), or
+            None for the stored values as float32.
+        augment: turn each patch by a random flip and 90 degree rotation that is exact: axes change places only where
+            voxels and patch are as long along both.
+        transform: of (raw, target), last; what is random in it is seeded for each sample.
+        samples: of an epoch. Default: as many patches as fill the boxes.
+        seed: of everything random.
+        min_foreground: share of voxels that must be labelled, 0 to 1.
+        within: only patches whose middle lies in a map: another entry on any grid, such as
+            ``cat.malecns_data.rois_brain(resolution=1024)``, or a channel of the sources, of which the coarsest scale
+            with 8 voxels along each edge of a patch is taken.
+        within_labels: numbers or names of labels of the map. Default: all but 0.
+        balance: for classes: the middle of a patch is of each class (but 0) as often; or the classes that count.
+        tries: places that are looked at before ``min_foreground`` gives up.
+        return_info: end an item with a dictionary that says where the patch lies.
+
+    Raises:
+        ArgumentError: an argument that cannot be used; the message says what to change.
+        SamplingError: the map has nothing in the box.
+        SourceError, CacheError: what is needed cannot be read.
+    """
+    given = list(sources) if isinstance(sources, Sequence) else [sources]
+    if not given:
+        raise ArgumentError("there is no source to draw patches from")
+    for source in given:
+        check_source(source)
+    if transform is not None and not callable(transform):
+        raise ArgumentError(f"transform={transform!r}: give a function of (raw, target) that gives both, or None")
+    shape = norm_patch_shape(patch_shape)
+    wanted = norm_target(
+        target, shape, offsets=offsets, mask=mask, halo=halo, unlabelled=unlabelled, consecutive=consecutive,
+        dtype=target_dtype,
+    )  # fmt: skip
+    share = _norm_share(min_foreground)
+    regions = [open_region(source, raw, labels, learns=wanted.learns) for source in given]
+    check_alike(regions)
+    turns = orientations(shape, regions[0].cutout.grid.voxel_size_nm) if augment else (AS_STORED,)
+    around = stored_halo(wanted.halo, turns)
+    firsts = [region.firsts(shape, around) for region in regions]
+    if (share or balance) and not wanted.learns:
+        raise ArgumentError("min_foreground= and balance= look at labels, and target=None reads none")
+    sampler = _sampler(regions, given, firsts, shape, within, within_labels, balance)
+    recipe = Recipe(
+        regions, sampler, shape, wanted, norm_raw_transform(raw_transform), turns, share,
+        whole("tries", tries), whole("seed", seed, least=0),
+    )  # fmt: skip
+    fill = math.ceil(sum(region.cutout.box.voxels for region in regions) / math.prod(shape))
+    return SegmentationDataset(
+        recipe, fill if samples is None else whole("samples", samples), transform, return_info=return_info
+    )
+
+
+def check_source(source: object) -> None:
+    """Refuse what is no entry with its arguments.
+
+    Raises:
+        ArgumentError: the message says what one looks like.
+    """
+    if not hasattr(source, "arguments"):
+        raise ArgumentError(
+            f"{type(source).__name__} is no entry to draw patches from: give one such as cat.malecns(bbox=...)"
+        )
+
+
+def norm_patch_shape(patch_shape: object) -> Zyx:
+    """Three edges of a patch.
+
+    Raises:
+        ArgumentError: anything else.
+    """
+    sides = list(patch_shape) if isinstance(patch_shape, Sequence) and not isinstance(patch_shape, str) else []
+    if len(sides) != 3 or not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
+        raise ArgumentError(
+            f"patch_shape={patch_shape!r}: give three positive whole numbers (z, y, x); (1, y, x) is 2D"
+        )
+    return zyx([int(side) for side in sides])
+
+
+def _norm_share(share: object) -> float:
+    if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= float(share) <= 1:  # NaN is in no interval
+        raise ArgumentError(f"min_foreground={share!r}: give a share of the voxels of a patch, from 0 to 1")
+    return float(share)
+
+
+def _sampler(
+    regions: Sequence[Region],
+    sources: Sequence[Source],
+    firsts: Sequence[Box],
+    patch_shape: Zyx,
+    within: str | Source | None,
+    within_labels: Labels,
+    balance: bool | Sequence[int],
+) -> Sampler:
+    if within is not None and balance:
+        raise ArgumentError("within= and balance= both say where the middle of a patch lies: give one of them")
+    if within is None and within_labels is not None:
+        raise ArgumentError("within_labels= are labels of a map, which within= names")
+    if within is not None:
+        opened = [
+            open_map(region, source, patch_shape, within, within_labels)
+            for region, source in zip(regions, sources, strict=True)
+        ]
+        if len({one.labels for one in opened}) > 1:
+            raise ArgumentError(f"the maps number {within_labels} differently: open a dataset for each, and mix them")
+        maps = [
+            lay_over(region, one.cutout, first, patch_shape)
+            for region, one, first in zip(regions, opened, firsts, strict=True)
+        ]
+        return find_places(maps, Wanted(opened[0].labels), patch_shape)
+    if balance:
+        classes = None if balance is True else tuple(whole("balance", each, least=0) for each in balance)
+        maps = [
+            lay_over(region, region.cutout.of(region.labels or ""), first, patch_shape)
+            for region, first in zip(regions, firsts, strict=True)
+        ]
+        return find_places(maps, Wanted(classes, apart=True), patch_shape)
+    return Uniform(firsts, [region.cutout.box.voxels for region in regions])
