@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A fresh clone has no .venv: the stamp is newer than what it was made from, or is made again.
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/emcatalog demo --out demo-out
@@ -25,6 +25,11 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.layout
 	$(BIN)/python -m benchmarks.fetch
 	$(BIN)/python -m benchmarks.entries
+	$(BIN)/python -m benchmarks.loader
+
+# Runs them in place: their pictures are part of the repository.
+notebooks: $(STAMP)
+	$(BIN)/python -m tests.test_notebooks
 
 clean:
 	rm -rf $(VENV) demo-out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +166,8 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         patch_shape: Sequence[int],
         overlap: Sequence[int] = (0, 0, 0),
         target: str | Callable[[Any], Any] | None = None,
+        *,
+        split: str | None = None,
         **options: Any,
     ) -> GridDataset:
         """Every patch of the box once, as a PyTorch dataset of (raw, position) or (raw, target, position).
@@ -172,6 +176,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
             patch_shape: (z, y, x) voxels.
             overlap: (z, y, x) voxels that neighbours share.
             target: as in ``to_torch``; None for raw alone.
+            split: cover this box of the entry (``splits``), such as ``"val"``, in place of ``bbox``.
             options: of ``emcatalog.torch.open_grid``.
 
         Raises:
@@ -180,7 +185,10 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         """
         from emcatalog.torch import open_grid
 
-        return open_grid(self, patch_shape, overlap, target, **options)
+        boxes = [self] if split is None else self.split(split)
+        if len(boxes) > 1:
+            raise ArgumentError(f"split {split!r} has {len(boxes)} boxes: take to_grid() of each of split({split!r})")
+        return open_grid(boxes[0], patch_shape, overlap, target, **options)
 
     @property
     def splits(self) -> list[str]:
@@ -271,11 +279,14 @@ def _bar(source: VolumeSource) -> StartProgress:
     """A progress bar on standard error where that is a terminal or a notebook."""
 
     def start(chunks: int, nbytes: int) -> Any:
-        from tqdm.auto import tqdm
-
-        bar = tqdm(
-            total=nbytes, desc=f"{source.name}, {chunks} chunks", unit="B", unit_scale=True, disable=None, leave=False
-        )
+        if find_spec("ipywidgets") is None:
+            from tqdm import tqdm  # tqdm.auto would warn that there are none
+        else:
+            from tqdm.auto import tqdm
+        # A notebook's standard error is no terminal, and somebody looks at it all the same.
+        disable = False if "ipykernel" in sys.modules else None
+        title = f"{source.name}, {chunks} chunks"
+        bar = tqdm(total=nbytes, desc=title, unit="B", unit_scale=True, disable=disable, leave=False)
 
         def advance(_: int, arrived: int) -> None:
             bar.update(arrived)

@@ -118,11 +118,12 @@ class SegmentationDataset(ProcessBound, Dataset[Item]):
 
     def __repr__(self) -> str:
         """What it draws from."""
-        names = listing(sorted({region.entry for region in self.recipe.regions}))
+        recipe = self.recipe
+        names, boxes = listing(sorted({region.entry for region in recipe.regions})), len(recipe.regions)
+        target = recipe.target.name or recipe.target.make
         return (
-            f"<SegmentationDataset of {names}: {len(self.recipe.regions)} boxes, {self.samples} samples an epoch,"
-            f" patches of {format_xyz(self.recipe.patch_shape)} voxels (x, y, z), target"
-            f" {self.recipe.target.name or self.recipe.target.make}>"
+            f"<SegmentationDataset of {names}: {boxes} box{'es' * (boxes > 1)}, {self.samples} samples an epoch,"
+            f" patches of {format_xyz(recipe.patch_shape)} voxels (x, y, z), target {target}>"
         )
 
 
