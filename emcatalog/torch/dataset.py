@@ -90,7 +90,8 @@ class SegmentationDataset(ProcessBound, Dataset[Item]):
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """What the tensors of an item are widened to; None where they stay as they are."""
-        return () if self.transform else (None, self.recipe.target.wide)
+        as_they_are = self.transform is not None or not self.recipe.target.learns
+        return () if as_they_are else (None, self.recipe.target.wide)
 
     def begin(self, epoch: int, index: int) -> Callable[[], Item]:
         """Begin to read a sample of any epoch and index; what is returned gives it: several can be on their way.

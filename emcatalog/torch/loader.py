@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pickle import PicklingError
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, Final, Literal
 
 import torch
@@ -115,7 +115,8 @@ class _Readers:
             thread.interrupted = True
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join()
+            if thread is not current_thread():  # whose turn it may be to collect garbage
+                thread.join()
         atexit.unregister(self.end)
 
 
