@@ -42,12 +42,15 @@ MODULE: Final = "benchmarks.loader"
 PATCH: Final = (64, 128, 128)
 BATCH: Final = 2
 WORKERS: Final = 2
-WARM_UP: Final = 20
-PATCHES: Final = 240
+WARM_UP: Final = 100
+"""As long as caches fill, ours and the system's."""
+PATCHES: Final = 300
 OFFSETS: Final = [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [-3, 0, 0], [0, -9, 0], [0, 0, -9]]
 LATENCY_MS: Final = 30
 MEMORY_SAMPLES: Final = 2000
 COLD_PATCHES: Final = 32
+STEP_PATCHES: Final = 10
+"""Of a U-Net without a GPU."""
 
 
 def measure(batches: Iterable[Any], facts: dict[str, Any]) -> None:
@@ -160,13 +163,13 @@ def case_tensorstore(facts: dict[str, Any]) -> None:
         measure((([None], arrays) for arrays in threads.map(read, firsts)), facts)
 
 
-def case_memory(workers: str, facts: dict[str, Any]) -> None:
-    """emcatalog: resident size of the process that reads, over many samples of affinities."""
+def case_memory(target: str, dtype: str | None, workers: str, facts: dict[str, Any]) -> None:
+    """emcatalog: resident size of the process that reads, over many samples."""
     import psutil
 
     import emcatalog.torch
 
-    data = dataset(facts, "affinities", "uint8", MEMORY_SAMPLES)
+    data = dataset(facts, target, dtype, MEMORY_SAMPLES)
     loader = emcatalog.torch.loader(data, BATCH, WORKERS, workers=workers)  # type: ignore[arg-type]
     sizes = []
     started = time.perf_counter()
@@ -219,7 +222,8 @@ def case_step(facts: dict[str, Any]) -> None:
     import emcatalog.torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = dataset(facts, "affinities", "uint8", WARM_UP + (PATCHES if device.type == "cuda" else WARM_UP))
+    warm_up, patches = (WARM_UP, PATCHES) if device.type == "cuda" else (STEP_PATCHES, STEP_PATCHES)
+    data = dataset(facts, "affinities", "uint8", warm_up + patches)
     workers = (os.cpu_count() or WORKERS) if device.type == "cuda" else WORKERS
     loader = emcatalog.torch.loader(data, BATCH, workers, pin_memory=device.type == "cuda")
     net = UNet(3, 1, len(OFFSETS), channels=(16, 32, 64), strides=(2, 2)).to(device)
@@ -235,10 +239,10 @@ def case_step(facts: dict[str, Any]) -> None:
         optimizer.step()
         float(loss.detach())  # waits for the device
         seen, last = seen + len(raw), time.perf_counter()
-        if seen == WARM_UP:
+        if seen == warm_up:
             waited, started = 0.0, last
     seconds = last - started
-    facts.update(seconds=seconds, device=str(device), step_rate=(seen - WARM_UP) / seconds, waiting=waited / seconds)
+    facts.update(seconds=seconds, device=str(device), step_rate=patches / seconds, waiting=waited / seconds)
 
 
 CASES: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -253,12 +257,16 @@ CASES: dict[str, Callable[[dict[str, Any]], None]] = {
     },
     "instances, processes": partial(case_ours, "instances", None, "process"),
     "affinities uint8, processes": partial(case_ours, "affinities", "uint8", "process"),
-    "memory, threads": partial(case_memory, "thread"),
-    "memory, processes": partial(case_memory, "process"),
+    **{
+        f"memory, {target}, {workers}": partial(case_memory, target, dtype, workers)
+        for workers in ("thread", "process")
+        for target, dtype in (("instances", None), ("affinities", "uint8"))
+    },
     "cold": case_cold,
     "step": case_step,
 }
-ONCE: Final = ("prepare", "memory, threads", "memory, processes", "cold", "step")
+MEMORY: Final = [case for case in CASES if case.startswith("memory")]
+ONCE: Final = ("prepare", *MEMORY, "cold", "step")
 
 
 def _run(case: str, server: str, side: int, work: Path) -> Measurement:
@@ -309,10 +317,7 @@ def _rate(summary: Summary) -> float:
 
 
 def _print_single(single: dict[str, Summary]) -> None:
-    rows = [
-        [name, " ".join(f"{size:.0f}" for size in single[name].facts["sizes"])]
-        for name in ("memory, threads", "memory, processes")
-    ]
+    rows = [[name, " ".join(f"{size:.0f}" for size in single[name].facts["sizes"])] for name in MEMORY]
     table(f"Resident MB of what reads, over {MEMORY_SAMPLES} samples", ["case", "each tenth"], rows)
     cold = single["cold"].facts
     rows = [[epoch, f"{cold[epoch]['seconds']:.1f}", cold[epoch]["count"]] for epoch in ("first", "second")]
@@ -335,7 +340,7 @@ def _print_targets(measured: dict[str, Summary], single: dict[str, Summary]) -> 
                 for target, least in (("boundaries", 5), ("affinities", 4))
                 for dtype in ("float32", "uint8")
             ),
-            *(at_most(f"{name}: MB of a worker", single[name].facts["worker_mb"], 600) for name in ONCE[1:3]),
+            *(at_most(f"{name}: MB of a worker", single[name].facts["worker_mb"], 600) for name in MEMORY),
             at_most("cold: requests of the second epoch", cold["second"]["count"] - cold["first"]["count"], 0),
         ]
     )

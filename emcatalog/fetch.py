@@ -253,7 +253,7 @@ class _ShardFetch:
         view = self.task.mirror.uncommitted.with_transaction(self.transaction)
         steps = tuple(slice(None, None, side) for side in self.task.mirror.layout.unit)
         # The first voxel of every unit, in one read, tells most chunks of tissue from background.
-        corners = view[self.gap.shard.slices][steps].read().result()
+        corners = wait(view[self.gap.shard.slices][steps].read())
         origin = self.gap.shard.begin
         empty = [unit for unit in self.gap.units if not corners[self._cell(unit, origin)]]
         return [unit for unit in empty if not view[unit.slices].read().result().any()]
@@ -272,7 +272,7 @@ class _ShardFetch:
         if self.task.mirror.layout.unit == self.volume.spec.chunk:
             target.write(self.volume.background).result()  # the unit is one chunk of the source, the absent one
         else:
-            target.write(self._in_mirror(self.volume.lenient)[unit.slices]).result()
+            wait(target.write(self._in_mirror(self.volume.lenient)[unit.slices]))
 
     def _in_mirror(self, source: ts.TensorStore) -> ts.TensorStore:
         """The source, in indices of the mirror."""

@@ -241,3 +241,11 @@ class TestMap:
         for _, _, info in map(dataset.__getitem__, range(20)):
             x, y, z = ((a + side // 2) // 32 for a, side in zip(info["bbox"][::2], reversed(PATCH), strict=True))
             assert ROIS[0].labels.cut(((z, z + 1), (y, y + 1), (x, x + 1))).item() == 2
+
+
+def test_a_map_by_name_is_as_coarse_as_a_patch_allows(male_cns: Server, catalog: Any) -> None:
+    """Of 32 x 64 x 64 voxels of 8 nm an eighth is 32 nm and more: nothing finer of the map is read."""
+    source = catalog.malecns(bbox=place(0, 160, 0, 160, 0, 160))
+    source.to_torch((32, 64, 64), target=None, within="labels")
+    shards = {record.path for record in male_cns.requests if "/segmentation/" in record.path}
+    assert {path.split("/")[-2] for path in shards if path.endswith(".shard")} == {"32_32_32"}

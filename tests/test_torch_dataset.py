@@ -458,6 +458,10 @@ class TestBadInput:
             pair.source().to_torch(PATCH, within="labels", within_labels=[10**6])
         assert_clear(caught.value, ValueError, "label 1000000 nowhere", "take other labels, or a larger bbox")
 
+    def test_numbers_of_a_read(self, pair: Pair) -> None:
+        with pytest.raises(ArgumentError, match=r"consecutive=True of an entry is for read\(\); give it to to_torch"):
+            pair.source(consecutive=True).to_torch(PATCH)
+
     def test_no_source(self) -> None:
         with pytest.raises(ArgumentError, match="no source to draw patches from"):
             open_dataset([], PATCH)

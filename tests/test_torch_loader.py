@@ -195,17 +195,33 @@ class TestState:
 
     def test_of_another_batch_size(self, dataset: SegmentationDataset) -> None:
         state = loader(dataset, 2).state_dict()
-        with pytest.raises(ArgumentError, match=r"of batch_size=2: open the loader with that"):
+        with pytest.raises(ArgumentError, match=r"of batch_size=2, and the loader of 3: open it with that"):
             loader(dataset, 3).load_state_dict(state)
+
+    def test_of_another_length(self, pair: Pair, dataset: SegmentationDataset) -> None:
+        state = loader(make(pair, samples=7), 2).state_dict()
+        with pytest.raises(ArgumentError, match=r"of samples=7, and the loader of 11"):
+            loader(dataset, 2).load_state_dict(state)
+
+    @pytest.mark.parametrize("state", [{}, {"epoch": 1, "seed": 0}])
+    def test_of_something_else(self, dataset: SegmentationDataset, state: dict[str, int]) -> None:
+        with pytest.raises(ArgumentError, match="no state of a loader"):
+            loader(dataset, 2).load_state_dict(state)
+
+    def test_after_the_last_batch_the_next_epoch_comes(self, dataset: SegmentationDataset) -> None:
+        reader, other = loader(dataset, BATCH), loader(dataset, BATCH)
+        states = [reader.state_dict() for _ in reader]
+        other.load_state_dict(states[-1])
+        assert_batches(list(other), epochs(dataset, 2)[BATCHES:])
 
     def test_of_another_seed(self, pair: Pair, dataset: SegmentationDataset) -> None:
         state = loader(make(pair, seed=4), 2).state_dict()
-        with pytest.raises(ArgumentError, match=r"of seed=4, and the dataset of seed=0: open it with that"):
+        with pytest.raises(ArgumentError, match=r"of seeds=\[4\], and the loader of \[0\]: open it with that"):
             loader(dataset, 2).load_state_dict(state)
 
     def test_of_another_choice_in_a_mix(self, dataset: SegmentationDataset) -> None:
         state = loader([dataset, dataset], 2, seed=3).state_dict()
-        with pytest.raises(ArgumentError, match=r"of seed=3, and the dataset of seed=0"):
+        with pytest.raises(ArgumentError, match=r"of seeds=\[3, 0, 0\], and the loader of \[0, 0, 0\]"):
             loader([dataset, dataset], 2).load_state_dict(state)
 
     def test_counts_what_was_given_out(self, dataset: SegmentationDataset) -> None:

@@ -84,6 +84,21 @@ class TestRepeated:
             for some, others in zip(batches(make(pair, transform), workers), expected, strict=True):
                 assert_same(some, others)
 
+    def test_beside_a_caller_who_draws_too(self, pair: Pair) -> None:
+        """As a net with dropout does; neither disturbs the other."""
+        expected = batches(make(pair, jitter), 0)
+        torch.manual_seed(5)
+        alone = [torch.rand(3) for _ in expected]
+        torch.manual_seed(5)
+        got, drawn = [], []
+        reader = loader(make(pair, jitter), 4, 4)
+        for batch in (batch for _ in range(2) for batch in reader):
+            drawn.append(torch.rand(3))
+            got.append(batch)
+        assert torch.equal(torch.stack(drawn), torch.stack(alone))
+        for some, others in zip(got, expected, strict=True):
+            assert_same(some, others)
+
     def test_in_a_process(self, pair: Pair) -> None:
         dataset = make(pair, TRANSFORMS["several of MONAI and our own"])
         for some, others in zip(batches(dataset, 1, "process"), batches(dataset, 0), strict=True):

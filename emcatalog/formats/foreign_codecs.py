@@ -20,7 +20,7 @@ from emcatalog.formats.sharded import chunk_key, open_sharded
 from emcatalog.formats.volume import ArraySpec, Volume, virtual_store
 from emcatalog.geometry import Box
 from emcatalog.locations import Location
-from emcatalog.stores import Store
+from emcatalog.stores import Store, wait
 
 CODEC_NAMES: Final = {
     "jxl": "jxl",
@@ -95,7 +95,7 @@ def _unsharded_reader(folder: Store) -> ReadChunk:
 
     def read(box: Box) -> bytes | None:
         x0, x1, y0, y1, z0, z1 = box.xyz()
-        answer = kvstore.read(f"{x0}-{x1}_{y0}-{y1}_{z0}-{z1}").result()
+        answer = wait(kvstore.read(f"{x0}-{x1}_{y0}-{y1}_{z0}-{z1}"))
         return answer.value if answer.state == "value" else None
 
     return read
@@ -106,7 +106,7 @@ def _sharded_reader(spec: ArraySpec, sharding: dict[str, Any], store: Store) -> 
     chunks = open_sharded(spec, sharding, store)
 
     def read(box: Box) -> bytes | None:
-        answer = chunks.read(chunk_key(spec, box), staleness_bound=opened).result()
+        answer = wait(chunks.read(chunk_key(spec, box), staleness_bound=opened))
         return answer.value if answer.state == "value" else None
 
     return read

@@ -18,7 +18,7 @@ from emcatalog.formats.documents import Documents
 from emcatalog.formats.sharded import chunk_key, open_sharded
 from emcatalog.formats.volume import ArraySpec, Volume
 from emcatalog.geometry import Box, Grid, Zyx, reverse
-from emcatalog.stores import Store, source_errors
+from emcatalog.stores import Store, source_errors, wait
 
 TENSORSTORE_ENCODINGS: Final = frozenset({"raw", "jpeg", "png", "compressed_segmentation"})
 
@@ -118,7 +118,7 @@ def _sharded_presence(spec: ArraySpec, sharding: dict[str, Any], store: Store) -
 
     def holds(box: Box) -> bool:
         # The shard's index may be taken from the cache if it was read since the volume was opened.
-        return chunks.read(chunk_key(spec, box), staleness_bound=opened).result().state == "value"
+        return bool(wait(chunks.read(chunk_key(spec, box), staleness_bound=opened)).state == "value")
 
     return holds
 

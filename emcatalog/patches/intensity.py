@@ -28,6 +28,11 @@ def as_float(raw: Patch) -> Float:
     return values
 
 
+def as_stored(raw: Patch) -> Patch:
+    """The same array: it becomes float32 where a batch is written, and not twice."""
+    return raw
+
+
 def standardize(raw: Patch) -> Float:
     """Mean 0 and standard deviation 1."""
     values = as_float(raw)
@@ -79,7 +84,7 @@ def norm_raw_transform(asked: object) -> RawTransform:
         ArgumentError: anything else.
     """
     if asked is None:
-        return as_float
+        return as_stored
     if isinstance(asked, str) and asked in RAW_TRANSFORMS:
         return RAW_TRANSFORMS[asked]
     if callable(asked):

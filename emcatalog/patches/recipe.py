@@ -14,7 +14,7 @@ from emcatalog.geometry import Box, Zyx, zyx
 from emcatalog.patches.intensity import RawTransform
 from emcatalog.patches.orientation import Orientation, stored_halo
 from emcatalog.patches.region import Region, RegionReading
-from emcatalog.patches.sampler import Place, Sampler, SamplingError
+from emcatalog.patches.sampler import Place, Sampler, SamplingError, Uniform
 from emcatalog.patches.target import Target
 from emcatalog.patches.targets import inside_halo
 
@@ -23,8 +23,8 @@ from emcatalog.patches.targets import inside_halo
 class Sample:
     """One patch, ready for a network."""
 
-    raw: NDArray[np.float32]
-    """(c, z, y, x)."""
+    raw: NDArray[Any]
+    """(c, z, y, x), to be widened to float32."""
     target: NDArray[Any] | None
     """(c, z, y, x), not widened yet, or None where nothing is learned."""
     info: dict[str, Any]
@@ -60,6 +60,11 @@ class Recipe:
     def halo(self) -> Zyx:
         """Voxels of labels around a patch, as they are stored."""
         return stored_halo(self.target.halo, self.turns)
+
+    @property
+    def reads_to_draw(self) -> bool:
+        """Whether a map or labels are looked at before it is known where a sample lies."""
+        return bool(self.min_foreground) or not isinstance(self.sampler, Uniform)
 
     def begin(self, epoch: int, index: int) -> PendingSample:
         """Draw a sample, and begin to read it.
@@ -126,7 +131,7 @@ def make(
     raw_transform: RawTransform,
     target: Target,
     patch_shape: Zyx,
-) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """What a network gets and learns, from a patch as it was read.
 
     Args:
@@ -138,15 +143,18 @@ def make(
         patch_shape: voxels, (z, y, x).
 
     Returns:
-        float32 (c, z, y, x), and the target (c, z, y, x), or None without labels.
+        Raw (c, z, y, x), and the target (c, z, y, x), or None without labels; not widened yet.
 
     Raises:
         ArgumentError: a function of the caller's gives something of another shape.
     """
     turned = turn.apply(raw)
-    made = np.ascontiguousarray(raw_transform(turned), np.float32)
-    if made.shape != turned.shape:
-        raise ArgumentError(f"raw_transform made an array of shape {made.shape} of one of {turned.shape}")
+    made = np.asarray(raw_transform(turned))
+    if made.shape != turned.shape or made.dtype.kind not in "biuf":
+        raise ArgumentError(
+            f"raw_transform made an array of shape {made.shape} of one of {turned.shape}, of dtype {made.dtype}: it is"
+            " to give as many numbers as it gets"
+        )
     if labels is None:
         return made, None
     turned = turn.apply(labels)

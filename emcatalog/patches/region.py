@@ -81,7 +81,8 @@ class Region:
     def info(self, patch: Box) -> dict[str, Any]:
         """Where a patch lies, so that it can be opened again.
 
-        ``cat[entry](bbox=info["bbox_nm"], units="nm")`` does, with the parameters that the channels' addresses show.
+        ``cat[entry](bbox=info["bbox_nm"], units="nm", resolution=info["voxel_size_nm"])`` does, with the entry's own
+        parameters, which the addresses of the channels show.
         """
         attributes = self.cutout.at(patch).attributes()
         names = [self.raw] + ([] if self.labels is None else [self.labels])
@@ -127,6 +128,10 @@ def open_region(source: Source, raw: str | None, labels: str | None, *, learns: 
         SourceError, CacheError: a description that cannot be had.
     """
     arguments = source.arguments
+    if arguments.consecutive:
+        raise ArgumentError(
+            f"{source.name}: consecutive=True of an entry is for read(); give it to to_torch, for a patch"
+        )
     raw = _choose("raw", raw, source, ("image",))
     names = [raw]
     if learns:

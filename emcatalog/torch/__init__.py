@@ -8,6 +8,7 @@ for raw, target in emcatalog.torch.loader(train, batch_size=2, num_workers=4):
 from __future__ import annotations
 
 from emcatalog.errors import MissingExtraError
+from emcatalog.patches.sampler import SamplingError
 
 try:
     import torch as _torch  # noqa: F401  # said here once, for all modules below
@@ -16,6 +17,7 @@ except ModuleNotFoundError as error:
 
 from emcatalog.torch.dataset import SegmentationDataset
 from emcatalog.torch.grid import GridDataset, open_grid
+from emcatalog.torch.item import ForkError
 from emcatalog.torch.loader import Loader, WorkerError, loader
 from emcatalog.torch.mix import MixedDataset, mix
 from emcatalog.torch.opening import open_dataset
@@ -23,9 +25,11 @@ from emcatalog.torch.stitch import stitch
 from emcatalog.torch.transform import on_dicts
 
 __all__ = [
+    "ForkError",
     "GridDataset",
     "Loader",
     "MixedDataset",
+    "SamplingError",
     "SegmentationDataset",
     "WorkerError",
     "loader",

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from emcatalog.errors import ArgumentError, listing
 from emcatalog.geometry import format_xyz
 from emcatalog.patches.recipe import PendingSample, Recipe
-from emcatalog.torch.item import ProcessBound, as_tensor, widen
-from emcatalog.torch.transform import Transform, apply
+from emcatalog.torch.item import RAW_DTYPE, ProcessBound, as_tensor, widen
+from emcatalog.torch.transform import Transform, Unfinished, finish
 
 Item = tuple[Any, ...]
 
@@ -60,6 +60,11 @@ class SegmentationDataset(ProcessBound, Dataset[Item]):
         """
         self._epoch.fill_(whole("epoch", epoch, least=0))
 
+    @property
+    def seeds(self) -> list[int]:
+        """Of everything random about it."""
+        return [self.recipe.seed]
+
     def state_dict(self) -> dict[str, int]:
         """What an epoch's samples depend on, besides their index."""
         return {"seed": self.recipe.seed, "epoch": self.epoch}
@@ -85,30 +90,39 @@ class SegmentationDataset(ProcessBound, Dataset[Item]):
             SamplingError: no patch is as it was asked for.
             SourceError, CacheError: what is missing cannot be fetched.
         """
-        return widen(self.begin(self.epoch, check_index(index, self.samples))(), self.dtypes)
+        return widen(finish(self.begin(self.epoch, check_index(index, self.samples))()), self.dtypes)
+
+    @property
+    def has_transform(self) -> bool:
+        """Whether samples are to be finished where the caller waits for them."""
+        return self.transform is not None
 
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """What the tensors of an item are widened to; None where they stay as they are."""
-        as_they_are = self.transform is not None or not self.recipe.target.learns
-        return () if as_they_are else (None, self.recipe.target.wide)
+        if self.transform is not None:
+            return ()
+        return (RAW_DTYPE, self.recipe.target.wide) if self.recipe.target.learns else (RAW_DTYPE,)
 
-    def begin(self, epoch: int, index: int) -> Callable[[], Item]:
+    def begin(self, epoch: int, index: int) -> Callable[[], Item | Unfinished]:
         """Begin to read a sample of any epoch and index; what is returned gives it: several can be on their way.
 
         What is 0 or 1 is not widened to ``dtypes`` yet, so that a batch is written once.
         """
         self.check_process()
+        if self.recipe.reads_to_draw:
+            return lambda: self._finish(self.recipe.begin(epoch, index))  # nobody waits for that here
         pending = self.recipe.begin(epoch, index)
         return lambda: self._finish(pending)
 
-    def _finish(self, pending: PendingSample) -> Item:
+    def _finish(self, pending: PendingSample) -> Item | Unfinished:
         sample = pending.result()
         tensors = [as_tensor(part, self.recipe.patch_shape) for part in (sample.raw, sample.target) if part is not None]
-        if self.transform is not None:
-            wide = widen(tuple(tensors), (None, self.recipe.target.wide))
-            tensors = apply(self.transform, wide, sample.seed)
-        return (*tensors, sample.info) if self.return_info else tuple(tensors)
+        rest = (sample.info,) if self.return_info else ()
+        if self.transform is None:
+            return (*tensors, *rest)
+        wide = widen(tuple(tensors), (RAW_DTYPE, self.recipe.target.wide))
+        return Unfinished(self.transform, wide, rest, sample.seed)
 
     @property
     def shapes(self) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from emcatalog.buffers import BUFFERS
 from emcatalog.errors import ArgumentError, EmcatalogError
 from emcatalog.geometry import Zyx
+
+RAW_DTYPE: Final = np.dtype(np.float32)
+"""Of raw, however it is stored."""
 
 
 class ForkError(EmcatalogError, RuntimeError):
@@ -53,7 +56,9 @@ def as_tensor(array: NDArray[Any], patch_shape: Zyx) -> torch.Tensor:
 def widen(item: tuple[Any, ...], dtypes: Sequence[np.dtype[Any] | None]) -> tuple[Any, ...]:
     """An item with its tensors in the dtypes that a caller gets."""
     pairs = zip_longest(item, dtypes[: len(item)])
-    return tuple(part if dtype is None else torch.from_numpy(part.numpy().astype(dtype)) for part, dtype in pairs)
+    return tuple(
+        part if dtype is None else torch.from_numpy(part.numpy().astype(dtype, copy=False)) for part, dtype in pairs
+    )
 
 
 def collate(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pickle import PicklingError
 from queue import Empty, SimpleQueue
@@ -21,6 +22,7 @@ from emcatalog.errors import ArgumentError, EmcatalogError, listing, suggest
 from emcatalog.torch.dataset import whole
 from emcatalog.torch.item import collate
 from emcatalog.torch.mix import mix
+from emcatalog.torch.transform import finish
 
 Workers = Literal["thread", "process"]
 WORKERS: Final = ("thread", "process")
@@ -28,7 +30,9 @@ _GONE: Final = ("exited unexpectedly", "is killed by signal")
 """What torch says of a worker process that is gone."""
 Key = tuple[int, list[int]]
 """Epoch and indices of a batch."""
-Job = tuple[Future[Any], Key]
+Finish = Callable[[], tuple[Any, ...]]
+"""Makes a batch of what was read."""
+Job = tuple[Future[Finish], Callable[[], Finish]]
 
 
 class WorkerError(EmcatalogError, RuntimeError):
@@ -50,19 +54,29 @@ class _Batches(Dataset[Any]):
 
     def __getitem__(self, key: Key) -> Any:
         try:
-            return self.read(key)
+            return self.begin(key)()()
         except EmcatalogError as error:
             return _Failure(error)
 
-    def read(self, key: Key) -> tuple[Any, ...]:
-        """A batch: all of its samples are on their way before the first one is waited for."""
+    def begin(self, key: Key) -> Callable[[], Finish]:
+        """Begin to read a batch: all of its samples are on their way before the first one is waited for.
+
+        Returns:
+            What waits for them, in whatever thread; and gives what makes the batch, where the caller waits for it.
+        """
         epoch, indices = key
         begin = getattr(self._dataset, "begin", None)
         if begin is None:
-            return collate((self._dataset[index] for index in indices), len(indices))
-        started = deque(begin(epoch, index) for index in indices)
+            return lambda: partial(_as_it_is, collate((self._dataset[i] for i in indices), len(indices)))
+        return partial(self._read, deque(begin(epoch, index) for index in indices))
+
+    def _read(self, started: deque[Callable[[], Any]]) -> Finish:
+        count, dtypes = len(started), self._dataset.dtypes
         # Each is let go as soon as it stands in the batch.
-        return collate((started.popleft()() for _ in indices), len(indices), self._dataset.dtypes)
+        samples = (started.popleft()() for _ in range(count))
+        if self._dataset.has_transform:
+            return partial(_finished, list(samples), count, dtypes)
+        return partial(_as_it_is, collate(samples, count, dtypes))
 
 
 class _Reader(Thread):
@@ -71,19 +85,18 @@ class _Reader(Thread):
     interrupted = False
     """Whether it is to stop waiting for a source: see ``emcatalog.stores.wait``."""
 
-    def __init__(self, jobs: SimpleQueue[Job | None], read: Callable[[Key], Any], name: str) -> None:
+    def __init__(self, jobs: SimpleQueue[Job | None], name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._jobs = jobs
-        self._read = read
 
     def run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            future, key = job
+            future, read = job
             try:
-                future.set_result(self._read(key))
+                future.set_result(read())
             except BaseException as error:  # noqa: BLE001  # raised again where the batch is waited for
                 future.set_exception(error)
-            del job, future  # a batch must not stay until the next one comes
+            del job, future, read  # a batch must not stay until the next one comes
 
 
 class _Readers:
@@ -92,18 +105,18 @@ class _Readers:
     Not a ``ThreadPoolExecutor``: that waits for its jobs when a process ends, however long a server says nothing.
     """
 
-    def __init__(self, count: int, read: Callable[[Key], Any]) -> None:
+    def __init__(self, count: int) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._threads = [_Reader(self._jobs, read, f"emcatalog-loader-{number}") for number in range(count)]
+        self._threads = [_Reader(self._jobs, f"emcatalog-loader-{number}") for number in range(count)]
         for thread in self._threads:
             thread.start()
         # Where Ctrl-C leaves a loop that nobody closes. A daemon that runs on while Python ends can bring it down.
         atexit.register(self.end)
 
-    def submit(self, key: Key) -> Future[Any]:
-        """Read a batch, as soon as a thread is free."""
-        future: Future[Any] = Future()
-        self._jobs.put((future, key))
+    def submit(self, read: Callable[[], Finish]) -> Future[Finish]:
+        """Wait for a batch that was begun, as soon as a thread is free."""
+        future: Future[Finish] = Future()
+        self._jobs.put((future, read))
         return future
 
     def end(self) -> None:
@@ -161,23 +174,32 @@ class Loader:
             "epoch": self._epoch,
             "batches": self._done,
             "batch_size": self.batch_size,
-            "dataset": self._of_dataset(),
+            "samples": len(self.dataset),
+            "seeds": self._seeds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the last batch of a state, with the same batches that would have come.
 
         Raises:
-            ArgumentError: the state is of another batch size or seed, so that other batches would come.
+            ArgumentError: the state is of another batch size, length or seed, so that other batches would come.
         """
-        if state["batch_size"] != self.batch_size:
-            raise ArgumentError(f"this state is of batch_size={state['batch_size']}: open the loader with that")
-        if state["dataset"] is not None:
-            self.dataset.load_state_dict(state["dataset"])
-        self._epoch, self._done, self._resume_at = state["epoch"], state["batches"], state["batches"]
+        here = self.state_dict()
+        if state.keys() != here.keys():
+            raise ArgumentError(f"this is no state of a loader: it has {listing(state)}, and not {listing(here)}")
+        for key in ("batch_size", "samples", "seeds"):
+            if state[key] != here[key]:
+                raise ArgumentError(
+                    f"this state is of {key}={state[key]}, and the loader of {here[key]}: open it with that"
+                )
+        # After its last batch an epoch is over, whether or not somebody asked for one more.
+        over = state["batches"] >= len(self)
+        self._epoch = state["epoch"] + over
+        self._done = self._resume_at = 0 if over else state["batches"]
 
-    def _of_dataset(self) -> dict[str, int] | None:
-        return self.dataset.state_dict() if hasattr(self.dataset, "state_dict") else None
+    @property
+    def _seeds(self) -> list[int]:
+        return list(getattr(self.dataset, "seeds", []))
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -202,19 +224,19 @@ class Loader:
 
     def _run(self, keys: Iterator[Key]) -> Iterator[Any]:
         if self.num_workers == 0:
-            return (self._pinned(_Batches(self.dataset).read(key)) for key in keys)
+            return (self._pinned(_Batches(self.dataset).begin(key)()()) for key in keys)
         return self._in_threads(keys) if self.workers == "thread" else self._in_processes(keys)
 
     def _in_threads(self, keys: Iterator[Key]) -> Iterator[Any]:
-        batches, ahead = _Batches(self.dataset), deque[Future[Any]]()
-        readers = _Readers(self.num_workers, lambda key: self._pinned(batches.read(key)))
+        batches, ahead = _Batches(self.dataset), deque[Future[Finish]]()
+        readers = _Readers(self.num_workers)
         try:
             for key in keys:
-                ahead.append(readers.submit(key))
+                ahead.append(readers.submit(batches.begin(key)))
                 if len(ahead) > self.num_workers:
-                    yield ahead.popleft().result()
+                    yield self._pinned(ahead.popleft().result()())
             while ahead:
-                yield ahead.popleft().result()
+                yield self._pinned(ahead.popleft().result()())
         finally:
             readers.end()
 
@@ -287,6 +309,10 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _finished(samples: Sequence[Any], count: int, dtypes: Sequence[Any]) -> tuple[Any, ...]:
+    return collate(map(finish, samples), count, dtypes)
+
+
 def loader(
     datasets: Any,
     batch_size: int = 1,
@@ -307,9 +333,9 @@ def loader(
         batch_size: samples of a batch.
         num_workers: that read ahead; 0 reads in the caller's thread.
         weights: how often each of several datasets is drawn from. Default: as often as it has samples.
-        workers: ``"thread"``: faster, since reading and decoding are native code and a batch need not travel; or
-            ``"process"`` for transforms in Python that take long. Processes are spawned: TensorStore does not survive a
-            fork, and a script needs ``if __name__ == "__main__":``.
+        workers: ``"thread"``: faster, since reading and decoding are native code and a batch need not travel; a
+            transform is applied in the caller's thread. Or ``"process"`` for transforms that take long. Processes are
+            spawned: TensorStore does not survive a fork, and a script needs ``if __name__ == "__main__":``.
         samples: of an epoch of a mix.
         seed: of the choice in a mix.
         sampler: indices, in place of 0, 1, 2, ...; under ``torch.distributed`` those of this rank by default.
@@ -325,8 +351,8 @@ def loader(
     """
     several = isinstance(datasets, (list, tuple))
     mixed = weights is not None or samples is not None
-    if mixed and not several:
-        raise ArgumentError("weights= and samples= belong to a mix of several datasets: give them in a list")
+    if (mixed or seed) and not several:
+        raise ArgumentError("weights=, samples= and seed= belong to a mix of several datasets: give them in a list")
     dataset = datasets
     if several:
         dataset = (
@@ -334,6 +360,10 @@ def loader(
         )
     if not hasattr(dataset, "__len__"):
         raise ArgumentError(f"{type(dataset).__name__} is no dataset: give what to_torch() of an entry makes")
+    if sampler is not None and not hasattr(sampler, "__len__"):
+        raise ArgumentError(
+            f"sampler is a {type(sampler).__name__}, which has no length: give a list or a torch sampler"
+        )
     if workers not in WORKERS:
         raise ArgumentError(f"workers={workers!r}: there are {listing(WORKERS)}.{suggest(str(workers), WORKERS)}")
     if sampler is None and torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -14,6 +14,7 @@ from emcatalog.geometry import format_xyz
 from emcatalog.patches.sampler import pick
 from emcatalog.torch.dataset import Item, SegmentationDataset, check_index, check_seed, whole
 from emcatalog.torch.item import widen
+from emcatalog.torch.transform import Unfinished, finish
 
 
 class MixedDataset(Dataset[Item]):
@@ -40,6 +41,11 @@ class MixedDataset(Dataset[Item]):
         for dataset in self.datasets:
             dataset.set_epoch(epoch)
 
+    @property
+    def seeds(self) -> list[int]:
+        """Of everything random about it."""
+        return [self.seed, *(seed for dataset in self.datasets for seed in dataset.seeds)]
+
     def state_dict(self) -> dict[str, int]:
         """What an epoch's samples depend on, besides their index."""
         return {"seed": self.seed, "epoch": self.epoch}
@@ -59,14 +65,19 @@ class MixedDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         """One sample of the epoch that was set."""
-        return widen(self.begin(self.epoch, check_index(index, self.samples))(), self.dtypes)
+        return widen(finish(self.begin(self.epoch, check_index(index, self.samples))()), self.dtypes)
+
+    @property
+    def has_transform(self) -> bool:
+        """Whether samples are to be finished where the caller waits for them."""
+        return any(dataset.has_transform for dataset in self.datasets)
 
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """What the tensors of an item are widened to; None where they stay as they are."""
         return self.datasets[0].dtypes
 
-    def begin(self, epoch: int, index: int) -> Callable[[], Item]:
+    def begin(self, epoch: int, index: int) -> Callable[[], Item | Unfinished]:
         """Begin to read a sample of any epoch and index, of whichever dataset it is drawn from."""
         # The 1 makes it another stream than that of a dataset of the same seed, whose first draw would follow this one.
         rng = np.random.default_rng([self.seed, epoch, index, 1])

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from emcatalog.errors import ArgumentError
 from emcatalog.geometry import Box, Zyx, zyx
 from emcatalog.patches.intensity import norm_raw_transform
@@ -133,8 +135,11 @@ def norm_patch_shape(patch_shape: object) -> Zyx:
     Raises:
         ArgumentError: anything else.
     """
-    sides = list(patch_shape) if isinstance(patch_shape, Sequence) and not isinstance(patch_shape, str) else []
-    if len(sides) != 3 or not all(isinstance(side, Integral) and int(side) > 0 for side in sides):
+    is_list = isinstance(patch_shape, (Sequence, np.ndarray)) and not isinstance(patch_shape, str)
+    sides = list(patch_shape) if is_list else []  # type: ignore[call-overload]  # looked at a line above
+    if len(sides) != 3 or not all(
+        isinstance(side, Integral) and not isinstance(side, bool) and int(side) > 0 for side in sides
+    ):
         raise ArgumentError(
             f"patch_shape={patch_shape!r}: give three positive whole numbers (z, y, x); (1, y, x) is 2D"
         )
@@ -173,6 +178,8 @@ def _sampler(
         ]
         return find_places(maps, Wanted(opened[0].labels), patch_shape)
     if balance:
+        if balance is not True and not isinstance(balance, Sequence):
+            raise ArgumentError(f"balance={balance!r}: give True, or a list of the classes that count")
         classes = None if balance is True else tuple(whole("balance", each, least=0) for each in balance)
         maps = [
             lay_over(region, region.cutout.of(region.labels or ""), first, patch_shape)

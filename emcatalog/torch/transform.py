@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
@@ -48,6 +49,34 @@ class _OnDicts:
                 f"transform got a dictionary of {listing(keys)}, and gave {what}: it is to give the same"
             )
         return tuple(made[key] for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A sample as it was read; its transform is applied where the caller waits for it.
+
+    What is random in a transform comes from states that all threads of a process share: a thread that reads ahead would
+    set them in the middle of the caller's own draws, and the caller would draw from them in the middle of a transform.
+    """
+
+    transform: Transform
+    tensors: Sequence[torch.Tensor]
+    rest: tuple[Any, ...]
+    """What follows the tensors in an item."""
+    seed: int
+
+    def item(self) -> tuple[Any, ...]:
+        """The sample, transformed.
+
+        Raises:
+            ArgumentError: the transform gives something else than it was given.
+        """
+        return (*apply(self.transform, self.tensors, self.seed), *self.rest)
+
+
+def finish(sample: Unfinished | tuple[Any, ...]) -> tuple[Any, ...]:
+    """A sample with its transform applied, if it has one."""
+    return sample.item() if isinstance(sample, Unfinished) else sample
 
 
 def apply(transform: Transform, tensors: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
