@@ -318,7 +318,8 @@ def _rate(summary: Summary) -> float:
 
 def _print_single(single: dict[str, Summary]) -> None:
     rows = [[name, " ".join(f"{size:.0f}" for size in single[name].facts["sizes"])] for name in MEMORY]
-    table(f"Resident MB of what reads, over {MEMORY_SAMPLES} samples", ["case", "each tenth"], rows)
+    title = f"Resident MB of a process that reads, over {MEMORY_SAMPLES} samples; threads are all in one"
+    table(title, ["case", "each tenth"], rows)
     cold = single["cold"].facts
     rows = [[epoch, f"{cold[epoch]['seconds']:.1f}", cold[epoch]["count"]] for epoch in ("first", "second")]
     table(
@@ -340,7 +341,7 @@ def _print_targets(measured: dict[str, Summary], single: dict[str, Summary]) -> 
                 for target, least in (("boundaries", 5), ("affinities", 4))
                 for dtype in ("float32", "uint8")
             ),
-            *(at_most(f"{name}: MB of a worker", single[name].facts["worker_mb"], 600) for name in MEMORY),
+            *(at_most(f"{name}: MB of a process", single[name].facts["worker_mb"], 600) for name in MEMORY),
             at_most("cold: requests of the second epoch", cold["second"]["count"] - cold["first"]["count"], 0),
         ]
     )

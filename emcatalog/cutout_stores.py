@@ -19,9 +19,9 @@ from emcatalog.mirror.cache import Cache
 from emcatalog.settings import Settings
 from emcatalog.stores import make_context
 
-_DECODED_BYTES: Final = {"image": 128 << 20, "labels": 16 << 20}
+_DECODED_BYTES: Final = {"image": 96 << 20, "labels": 16 << 20}
 """Decoded chunks that are kept for the next patches. A byte holds more voxels of an image than of ids, and ids would
-drive images out, so each has a pool of its own; that of an image holds nearly all of a training box of 512 cubed."""
+drive images out, so each has a pool of its own; that of an image holds most of a training box of 512 cubed."""
 
 
 @cache
