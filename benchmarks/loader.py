@@ -322,11 +322,11 @@ def _print_single(single: dict[str, Summary]) -> None:
     table(title, ["case", "each tenth"], rows)
     cold = single["cold"].facts
     rows = [[epoch, f"{cold[epoch]['seconds']:.1f}", cold[epoch]["count"]] for epoch in ("first", "second")]
-    table(
-        f"{COLD_PATCHES} patches from an empty mirror, {LATENCY_MS} ms a response",
-        ["epoch", "s", "requests so far"],
-        rows,
-    )
+    title = f"{COLD_PATCHES} patches from an empty mirror, {LATENCY_MS} ms a response"
+    table(title, ["epoch", "s", "requests so far"], rows)
+    step = single["step"].facts
+    row = [step["device"], f"{step['step_rate']:.1f}", f"{step['waiting']:.0%}"]
+    table("A small U-Net learns six affinities", ["device", "patches a second", "of a step spent waiting"], [row])
 
 
 def _print_targets(measured: dict[str, Summary], single: dict[str, Summary]) -> None:
