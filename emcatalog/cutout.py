@@ -93,11 +93,10 @@ class Cutout:
         """
         reports: list[FetchReport] = []
         while True:
-            keys = {(self._mirror(name).path, unit.begin) for name, unit in self._units(self._missing())}
+            gaps = self._missing()
+            keys = {(self._mirror(name).path, unit.begin) for name, unit in self._units(gaps)}
             if keys and self.settings.offline:
-                raise NotCachedError(
-                    f"offline, and {self._lacking(self._missing())}; fetch() the box while there is a network"
-                )
+                raise NotCachedError(f"offline, and {self._lacking(gaps)}; fetch() the box while there is a network")
             with CLAIMS.take(keys) as (mine, others):
                 reports.append(self._fetch(mine, progress))
             if not others:
@@ -131,7 +130,7 @@ class Cutout:
     def begin_patch(self) -> PatchReading:
         """Begin to read a small box that is most likely there: what is missing is found by reading, and fetched then.
 
-        To ask first which chunks are there takes as long as to read a patch of a few dozen.
+        To ask first which chunks are there would take time for every patch of a training, and find all of them.
 
         Raises:
             NotCachedError, SourceError, CacheError: the mirror cannot be opened.

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from emcatalog.errors import ArgumentError, listing
 from emcatalog.geometry import format_xyz
 from emcatalog.patches.recipe import PendingSample, Recipe
-from emcatalog.torch.item import RAW_DTYPE, ProcessBound, as_tensor, widen
+from emcatalog.torch.item import ProcessBound, as_tensor, item_dtypes, widen
 from emcatalog.torch.transform import Transform, Unfinished, finish
 
 Item = tuple[Any, ...]
@@ -100,9 +100,7 @@ class SegmentationDataset(ProcessBound, Dataset[Item]):
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """What the tensors of an item are widened to; None where they stay as they are."""
-        if self.transform is not None:
-            return ()
-        return (RAW_DTYPE, self.recipe.target.wide) if self.recipe.target.learns else (RAW_DTYPE,)
+        return () if self.transform is not None else item_dtypes(self.recipe.target)
 
     def begin(self, epoch: int, index: int) -> Callable[[], Item | Unfinished]:
         """Begin to read a sample of any epoch and index; what is returned gives it: several can be on their way.
@@ -121,7 +119,7 @@ class SegmentationDataset(ProcessBound, Dataset[Item]):
         rest = (sample.info,) if self.return_info else ()
         if self.transform is None:
             return (*tensors, *rest)
-        wide = widen(tuple(tensors), (RAW_DTYPE, self.recipe.target.wide))
+        wide = widen(tuple(tensors), item_dtypes(self.recipe.target))
         return Unfinished(self.transform, wide, rest, sample.seed)
 
     @property

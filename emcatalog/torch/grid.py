@@ -19,7 +19,7 @@ from emcatalog.patches.target import Target, norm_target
 from emcatalog.patches.targets import NO_HALO
 from emcatalog.patches.tiling import ORIGIN, Tiling, tile
 from emcatalog.torch.dataset import Item, check_index
-from emcatalog.torch.item import RAW_DTYPE, ProcessBound, as_tensor, widen
+from emcatalog.torch.item import ProcessBound, as_tensor, item_dtypes, widen
 from emcatalog.torch.opening import check_source, norm_patch_shape
 
 
@@ -54,7 +54,7 @@ class GridDataset(ProcessBound, Dataset[Item]):
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """What the tensors of an item are widened to; None where they stay as they are."""
-        return (RAW_DTYPE, self.target.wide) if self.target.learns else (RAW_DTYPE,)
+        return item_dtypes(self.target)
 
     has_transform = False
     """Nothing is left to do where the caller waits for a patch."""

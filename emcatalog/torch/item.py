@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from emcatalog.buffers import BUFFERS
 from emcatalog.errors import ArgumentError, EmcatalogError
 from emcatalog.geometry import Zyx
+from emcatalog.patches.target import Target
 
 RAW_DTYPE: Final = np.dtype(np.float32)
 """Of raw, however it is stored."""
@@ -51,6 +52,11 @@ def as_tensor(array: NDArray[Any], patch_shape: Zyx) -> torch.Tensor:
     """An array (c, z, y, x) as a tensor, (c, y, x) where the patch is one slice."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.squeeze(-3) if patch_shape[0] == 1 else tensor
+
+
+def item_dtypes(target: Target) -> tuple[np.dtype[Any] | None, ...]:
+    """What raw, and the target where there is one, are widened to; None where they stay as they are."""
+    return (RAW_DTYPE, target.wide) if target.learns else (RAW_DTYPE,)
 
 
 def widen(item: tuple[Any, ...], dtypes: Sequence[np.dtype[Any] | None]) -> tuple[Any, ...]:
