@@ -8,14 +8,15 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import product
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from emcatalog.entries import Strict, VolumeArguments, norm_arguments, sentence
+from emcatalog.entries import ARGUMENTS
+from emcatalog.entries.common import Strict, sentence
 from emcatalog.errors import ArgumentError, CatalogError, NoVariantError, listing
 
 
@@ -25,12 +26,21 @@ def _entry_name(name: str) -> str:
     return name
 
 
+def _driver(name: str) -> str:
+    if name not in (*ARGUMENTS, *CATALOGS):
+        raise ValueError(f"a driver is one of {listing(map(repr, (*ARGUMENTS, *CATALOGS)))}")
+    return name
+
+
 EntryName = Annotated[str, AfterValidator(_entry_name)]
 
 _TEMPLATE: Final = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 
 _MOST_COMBINATIONS: Final = 1000
 """Of the values of an entry's parameters: each is checked when a catalog is opened."""
+
+CATALOGS: Final = ("em_catalog", "yaml_file_cat")
+"""Drivers of sub-catalogs."""
 
 _INTAKES_OWN: Final = frozenset({"CATALOG_DIR", "metadata", "path", "name", "self", "cache", "plugin", "persist"})
 """Names that a parameter must not take: Intake gives them a meaning (``_create_open_args`` in its catalog/local.py)."""
@@ -68,7 +78,7 @@ class ParameterModel(Strict):
 class EntryModel(Strict):
     """One entry of a catalog file."""
 
-    driver: Literal["em_volume", "em_catalog", "yaml_file_cat"]
+    driver: Annotated[str, AfterValidator(_driver)]
     description: str
     args: dict[str, Any]
     parameters: dict[str, ParameterModel] = Field(default_factory=dict)
@@ -108,14 +118,14 @@ def check_catalog(data: object, origin: str) -> CatalogModel:
     for name, entry in model.sources.items():
         _check_parameters(entry, f"{origin}: sources.{name}")
         _check_templates(entry, f"{origin}: sources.{name}")
-        if entry.driver == "em_volume":
-            _check_volume(entry, f"{origin}: sources.{name}")
+        if entry.driver in ARGUMENTS:
+            _check_data(entry, f"{origin}: sources.{name}")
         else:
             _check_subcatalog(entry, f"{origin}: sources.{name}")
     return model
 
 
-def _check_volume(entry: EntryModel, where: str) -> None:
+def _check_data(entry: EntryModel, where: str) -> None:
     for key in ("cache_dir", "offline"):
         if key in entry.args:
             raise CatalogError(f"{where}.args.{key}: a caller's choice, which a catalog must not make")
@@ -131,7 +141,7 @@ def _check_volume(entry: EntryModel, where: str) -> None:
         with_values = f" (with {chosen})" if chosen else ""
         rendered.append(_render(entry.args, chosen))
         try:
-            norm_arguments(rendered[-1])
+            ARGUMENTS[entry.driver].norm(rendered[-1])
             there.update(chosen.items())
         except NoVariantError as error:
             # Not every combination need exist, but what a user gets without asking does.
@@ -186,7 +196,7 @@ def _check_parameters(entry: EntryModel, where: str) -> None:
     for name, parameter in entry.parameters.items():
         key = f"{where}.parameters.{name}"
         is_word_of_jinja = keyword.iskeyword(name) or keyword.iskeyword(name.capitalize())  # true, none
-        if name in _INTAKES_OWN or name in VolumeArguments.model_fields or is_word_of_jinja:
+        if name in _INTAKES_OWN or name in _arguments(entry) or is_word_of_jinja:
             raise CatalogError(f"{key}: the name has another meaning; choose one that is not an argument")
         for text in (parameter.default, *parameter.allowed, parameter.description):
             if "{" in text or re.search(r"(env|shell)\s*\(", text):
@@ -233,6 +243,10 @@ def _texts(value: object, key: str) -> Iterator[tuple[str, str]]:
         raise CatalogError(f"{key}: a catalog holds text, numbers, dates, lists and mappings, not {value!r:.80}")
 
 
+def _arguments(entry: EntryModel) -> Collection[str]:
+    return ARGUMENTS[entry.driver].model_fields if entry.driver in ARGUMENTS else ()
+
+
 def _render(value: Any, chosen: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return _TEMPLATE.sub(lambda match: chosen.get(match[1], match[0]), value)
@@ -244,4 +258,4 @@ def _render(value: Any, chosen: Mapping[str, str]) -> Any:
 
 
 def _first(error: ValidationError) -> str:
-    return sentence(error.errors()[0], CatalogModel, EntryModel, ParameterModel)
+    return sentence(error.errors()[0], CatalogModel, *ARGUMENTS.values())

@@ -14,7 +14,7 @@ from emcatalog.buffers import BUFFERS
 from emcatalog.claims import CLAIMS, Key
 from emcatalog.cutout_channel import CutoutChannel
 from emcatalog.cutout_stores import OpenStores
-from emcatalog.entries import typical_ratio
+from emcatalog.entries.volume import typical_ratio
 from emcatalog.errors import NotCachedError, TooLargeError
 from emcatalog.fetch import FetchReport, Progress, Task, fetch, join
 from emcatalog.formats.volume import ArraySpec

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.formats.volume import ArraySpec
 from emcatalog.geometry import Alignment, Box, Index, axis_names
 

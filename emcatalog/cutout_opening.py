@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from emcatalog.cutout import Cutout
 from emcatalog.cutout_channel import CutoutChannel
-from emcatalog.entries import ChannelModel, VolumeArguments, check_channel
+from emcatalog.entries.volume import ChannelModel, VolumeArguments, check_channel
 from emcatalog.errors import AlignmentError, ArgumentError, NotCachedError, OutOfBoundsError, listing
 from emcatalog.formats.opening import describe_volume, read_label_names
 from emcatalog.formats.volume import ArraySpec, VolumeSpec

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from emcatalog.classes import UNLABELLED, Classes
 from emcatalog.cutout import Cutout
-from emcatalog.geometry import Box, Zyx
+from emcatalog.geometry import AXES, Box, Zyx
 from emcatalog.labels import renumber
 
 
@@ -46,6 +47,42 @@ def renumber_instances(dataset: xr.Dataset) -> xr.Dataset:
         dataset[name] = (dataset[name].dims, numbers, dataset[name].attrs)
         dataset[f"{name}_ids"] = (f"{name}_number", ids)
     return dataset
+
+
+def annotate(dataset: xr.Dataset, name: str, classes: Classes) -> xr.Dataset:
+    """What the instances of a channel are, in its place.
+
+    Args:
+        dataset: in memory.
+        name: of the channel of instances.
+        classes: what each is.
+
+    Returns:
+        ``<column>``, classes by number (z, y, x), and ``<column>_of``, the class by name of every instance in it, along
+        ``body``.
+    """
+    ids, column = dataset[name].values, classes.column
+    bodies = renumber(ids)[1]
+    bodies = np.sort(bodies[bodies != 0])
+    named = {str(number): called for number, called in enumerate(classes.names, 1)}
+    attributes = {**dataset[name].attrs, "kind": "semantic", "classes": named, "unlabelled": UNLABELLED}
+    found = dataset.drop_vars(name)
+    found[column] = (dataset[name].dims, classes.of(ids), attributes)
+    names = np.array([classes.name(number) for number in classes.of_ids(bodies).tolist()], dtype=object)
+    found[f"{column}_of"] = xr.DataArray(names, {"body": bodies}, ("body",))
+    return found
+
+
+def painted(
+    cutout: Cutout, masks: Mapping[str, NDArray[np.bool_]], radius_nm: float, about: Mapping[str, Any]
+) -> xr.Dataset:
+    """Masks of a cutout's box as a Dataset of uint8 volumes (z, y, x)."""
+    coordinates = {
+        axis: (axis, np.asarray(centres), {"units": "nm"}) for axis, centres in cutout.coordinates_nm().items()
+    }
+    attributes = {"kind": "mask", "radius_nm": radius_nm}
+    variables = {name: (AXES, mask.view(np.uint8), attributes) for name, mask in masks.items()}
+    return xr.Dataset(variables, coordinates, {**cutout.attributes(), **about})
 
 
 def lazy_arrays(cutout: Cutout, block: Zyx | None = None) -> dict[str, Any]:

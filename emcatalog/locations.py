@@ -6,7 +6,7 @@ Pure text: nothing here opens anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -22,6 +22,12 @@ STACKS: Final = ("tiff", "png")
 
 STORED_AXES: Final = "xyz"
 """Where a volume's stored x, y and z are the axes of that name."""
+
+TABLES: Final = ("feather", "parquet")
+"""Prefixes of the stored form of a table; ``feather`` is the Arrow IPC file format."""
+
+SKELETONS: Final = ("swc", "precomputed")
+"""Prefixes of the stored form of skeletons: a folder of SWC files, or neuroglancer's."""
 
 SCHEMES: Final = ("gs", "s3", "https", "http", "file", "demo")
 
@@ -86,25 +92,26 @@ class Location:
         the scheme's own is another bucket: ``s3+minio.local/bucket``, so that it cannot fill the mirror of that one;
         with its axes swapped a volume is another volume: ``em@yxz``. So is what another stored form finds there.
         """
-        scheme, rest = self.url.split("://", 1)
-        server = f"+{folder_name(self.endpoint.removeprefix('https://').rstrip('/'))}" if self.endpoint else ""
-        parts = [part for part in rest.split("/") if part]
         form = [] if self.format == FORMATS[0] else [self.format]
         marks = form + ([] if self.axes == STORED_AXES else [self.axes])
-        return "/".join([scheme + server, *(folder_name(part) for part in parts)]) + "".join(f"@{m}" for m in marks)
+        return url_folder(self.url, self.endpoint) + "".join(f"@{mark}" for mark in marks)
 
 
-def parse_location(text: str) -> Location:
+def parse_location(text: str, forms: Sequence[str] = FORMATS) -> Location:
     """Take ``form://scheme://host/path`` apart.
+
+    Args:
+        text: the address.
+        forms: stored forms that are meant.
 
     Raises:
         CatalogError: no such form or scheme, or a path with ``..``, ``.`` or an empty part in it.
     """
     form, _, url = text.partition("://")
-    if form not in FORMATS or "://" not in url:
+    if form not in forms or "://" not in url:
         raise CatalogError(
-            f"{text!r} is not an address of data: it starts with a stored form ({listing(FORMATS)}) and goes on with"
-            f" a URL, as in 'precomputed://gs://bucket/path'.{suggest(form, FORMATS)}"
+            f"{text!r} is not an address of data: it starts with a stored form ({listing(forms)}) and goes on with"
+            f" a URL, as in '{forms[0]}://gs://bucket/path'.{suggest(form, forms)}"
         )
     scheme, _, path = url.partition("://")
     path = path.rstrip("/")
@@ -137,6 +144,18 @@ def _with_slash(url: str) -> str:
     """A URL with one slash at its end; ``gs://`` and ``file:///`` have what they need."""
     scheme, mark, rest = url.partition("://")
     return f"{scheme}{mark}{rest.rstrip('/')}/" if rest else url
+
+
+def url_folder(url: str, endpoint: str | None = None) -> str:
+    """Where what lies at a URL is kept below the cache: ``gs/bucket/path``, every part quoted.
+
+    Args:
+        url: of a store.
+        endpoint: server that is named in place of the scheme's own.
+    """
+    scheme, rest = url.split("://", 1)
+    server = f"+{folder_name(endpoint.removeprefix('https://').rstrip('/'))}" if endpoint else ""
+    return "/".join([scheme + server, *(folder_name(part) for part in rest.split("/") if part)])
 
 
 def folder_name(part: str) -> str:

@@ -59,6 +59,20 @@ class Settings(BaseSettings):
     )
     """The lock file, where there is one: a project's own, in the folder in which Python was started."""
 
+    @property
+    def cache_folder(self) -> Path:
+        """The cache as a folder of this computer, for what is kept as files.
+
+        Raises:
+            SettingsError: the cache is in a bucket.
+        """
+        if "://" in self.cache and not self.cache.startswith("file://"):
+            raise SettingsError(
+                f"the cache is at {self.cache}, and tables, skeletons and files are kept in a folder: give cache_dir= a"
+                " local path"
+            )
+        return Path(self.cache.removeprefix("file://")).expanduser().resolve()
+
     @classmethod
     def settings_customise_sources(
         cls,

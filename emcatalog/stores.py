@@ -94,6 +94,31 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingBytes:
+    """A part of an object that is on its way."""
+
+    answer: ts.Future[ts.KvStore.ReadResult]
+    """Of TensorStore."""
+    nbytes: int
+    """How many there are to be."""
+    what: str
+    """For messages."""
+
+    def result(self) -> tuple[bytes, bytes]:
+        """The bytes, and what the store calls the version that they are of; empty where it says nothing.
+
+        Raises:
+            SourceError: the object is not there or ends before, or the server failed, after its retries.
+        """
+        with source_errors(self.what):
+            answer = wait(self.answer)
+            value = _value(answer, self.what)
+        if len(value) != self.nbytes:
+            raise SourceCorruptError(f"{self.what}: {self.nbytes} bytes were asked for and {len(value)} came")
+        return value, answer.stamp.generation
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectReader:
     """One object, read by ranges. Can be called from several threads."""
 
@@ -121,6 +146,11 @@ class ObjectReader:
                     raise
                 return self._read(slice(start, int(size[1]))) if start < int(size[1]) else b""
 
+    def begin(self, start: int, stop: int) -> PendingBytes:
+        """Begin to read the bytes ``[start, stop)``, which there are to be."""
+        answer = self.kvstore.read(self.key, byte_range=slice(start, stop))
+        return PendingBytes(answer, stop - start, self.what)
+
     def whole(self) -> bytes:
         """All of it.
 
@@ -128,17 +158,17 @@ class ObjectReader:
             SourceError: the object is not there, or the server failed, after its retries.
         """
         with source_errors(self.what):
-            return self._value(wait(self.kvstore.read(self.key)))
+            return _value(wait(self.kvstore.read(self.key)), self.what)
 
     def _read(self, part: slice) -> bytes:
-        answer = wait(self.kvstore.read(self.key, byte_range=part))
-        return self._value(answer)
+        return _value(wait(self.kvstore.read(self.key, byte_range=part)), self.what)
 
-    def _value(self, answer: ts.KvStore.ReadResult) -> bytes:
-        if answer.state != "value":
-            raise SourceMissingError(f"{self.what}: there is nothing at this address")
-        value: bytes = answer.value
-        return value
+
+def _value(answer: ts.KvStore.ReadResult, what: str) -> bytes:
+    if answer.state != "value":
+        raise SourceMissingError(f"{what}: there is nothing at this address")
+    value: bytes = answer.value
+    return value
 
 
 def make_store(url: str, options: StorageOptions, retries: int) -> Store:

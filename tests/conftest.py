@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from emcatalog.cutout import Cutout
 from emcatalog.cutout_opening import open_cutout
-from emcatalog.entries import ChannelModel, norm_arguments
+from emcatalog.entries.volume import ChannelModel, VolumeArguments
 from emcatalog.formats.demo import make_demo
 from emcatalog.phantom import make_phantom
 from tests.replica import stored
 from tests.replica.malecns import build_malecns
 from tests.replica.server import serve
+from tests.replica.tables import build_tables
 from tests.replica.wire import Server
 
 # How long an example takes says how busy the machine is.
@@ -38,13 +39,15 @@ BBox = tuple[int, int, int, int, int, int]
 
 SIDE = 160
 """Edge of the box that the miniature holds, in voxels of 8 nm."""
+TABLE_ROWS = 150_000
+"""Of its table of synapse points: more than two record batches."""
 ORIGIN_ZYX = (20000, 40000, 40000)
 """Its first voxel: where the box of the catalog's entry begins."""
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A miniature of ``gs://flyem-male-cns``, data around the default box only."""
+    """A miniature of ``gs://flyem-male-cns``: voxels around the default box only, and tables."""
 
     folder: Path
     """Stands for the bucket."""
@@ -75,7 +78,8 @@ def channel(url: str, dtype: str = "uint8", **keys: Any) -> ChannelModel:
 def cut(url: str, dtype: str, voxel_size: Sequence[float] = (8, 8, 8), **arguments: Any) -> Cutout:
     """A precomputed volume as an entry of a catalog reads it; arguments as a caller would give them."""
     declared = {"url": f"precomputed://{url}", "kind": "image", "dtype": dtype, "voxel_size": 1, "source": "a test"}
-    return open_cutout(norm_arguments({"volumes": {"raw": declared}, "voxel_size": list(voxel_size), **arguments}))
+    entry = {"volumes": {"raw": declared}, "voxel_size": list(voxel_size)}
+    return open_cutout(VolumeArguments.norm({**entry, **arguments}))
 
 
 def scale_and_translation(multiscale: Any) -> tuple[list[float], list[float]]:
@@ -123,6 +127,7 @@ def replica(shared_folder: Path) -> Replica:
 
     def build(folder: Path) -> None:
         build_malecns(folder, (z, y, x), tissue.raw, tissue.labels)
+        build_tables(folder, TABLE_ROWS, region=place(0, SIDE, 0, SIDE, 0, SIDE), labels=tissue.labels)
 
     return Replica(once(shared_folder / "flyem-male-cns", build), tissue.raw, tissue.labels)
 
@@ -132,6 +137,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, demo_folder: Path)
     """No test sees the user's cache, mirrors or config file."""
     for name in ("MIRRORS", "OFFLINE"):
         monkeypatch.delenv(f"EMCATALOG_{name}", raising=False)
+    monkeypatch.delenv("NEUPRINT_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("EMCATALOG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("EMCATALOG_DEMO", str(demo_folder))
     monkeypatch.setenv("EMCATALOG_RETRIES", "1")

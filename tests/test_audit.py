@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from emcatalog.audit import Difference, audit
+from emcatalog.audit import audit
+from emcatalog.audit.report import Difference
 from emcatalog.errors import SourceMissingError
 from emcatalog.settings import load_settings
 from tests.conftest import Replica, channel
@@ -120,7 +121,7 @@ class TestMaleCns:
         text = check("malecns")
         states = {name: facts(text, name)[0] for name in ("malecns.raw v0.9", "malecns.labels v0.9")}
         assert {**states, "v1.0": facts(text, "malecns.labels v1.0")[0]} == dict.fromkeys((*states, "v1.0"), "ok")
-        assert text.splitlines()[-1] == "3 volumes looked at, none to be mended"
+        assert text.splitlines()[-1] == "3 sources looked at, none to be mended"
         assert "DIFFERS" not in text
         assert "CANNOT" not in text
 
@@ -134,7 +135,7 @@ class TestMaleCns:
 
     @pytest.mark.parametrize("arguments", [("malecns", "--version", "v1.0"), ("--version=v1.0", "malecns")])
     def test_one_value_of_a_parameter(self, male_cns: Server, arguments: tuple[str, ...]) -> None:
-        assert check(*arguments).splitlines()[-1] == "2 volumes looked at, none to be mended"
+        assert check(*arguments).splitlines()[-1] == "2 sources looked at, none to be mended"
         assert male_cns.count("/v0.9/*") == 0
         assert male_cns.count("/v1.0/*") == 1
 
@@ -152,7 +153,7 @@ class TestMaleCns:
         state, found = facts(text, "malecns.labels v1.0")
         assert state == "DIFFERS"
         assert re.fullmatch(r"declared .*4096 x 4096 x 4096 nm; the source says .*2048 x 2048 nm", found["scales"])
-        assert text.splitlines()[-1] == "3 volumes looked at, 1 to be mended"
+        assert text.splitlines()[-1] == "3 sources looked at, 1 to be mended"
 
 
 class TestDifferences:
@@ -180,7 +181,7 @@ class TestDifferences:
         assert state == "DIFFERS"
         differing = {name: said for name, said in found.items() if said.startswith("declared")}
         assert differing == {key: f"declared {declared}; the source says {FOUND[key]}"}
-        assert text.splitlines()[-1] == "1 volume looked at, 1 to be mended"
+        assert text.splitlines()[-1] == "1 source looked at, 1 to be mended"
 
     def test_of_the_voxel_size(self, url: str, here: Path) -> None:
         wrong = {**TRUTH, "voxel_size": 8, "scales": [8]}
@@ -253,7 +254,7 @@ class TestUnreadable:
         assert state == "CANNOT BE READ"
         assert f"file://{url.removeprefix('file://')}/gone: there is no info document" in found["reason"]
         assert facts(text, "tissue.raw")[0] == "ok"
-        assert text.splitlines()[-1] == "2 volumes looked at, 1 to be mended"
+        assert text.splitlines()[-1] == "2 sources looked at, 1 to be mended"
 
     def test_a_server_that_is_not_there(self, here: Path) -> None:
         with serve(here) as server:
@@ -277,7 +278,7 @@ class TestUnreadable:
         state, found = facts(text, "tissue.raw")
         assert state == "not confirmed, and not there"
         assert "made like its neighbours" in found["reason"]
-        assert text.splitlines()[-1] == "1 volume looked at, none to be mended"
+        assert text.splitlines()[-1] == "1 source looked at, none to be mended"
 
     def test_an_address_that_is_not_confirmed_is_compared_where_it_is_right(self, url: str, here: Path) -> None:
         guess = volume(url, unconfirmed="made like its neighbours")

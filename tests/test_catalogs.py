@@ -19,7 +19,7 @@ import pytest
 import emcatalog
 from emcatalog.catalog_file import EntryMetadata, check_catalog
 from emcatalog.drivers.catalog import load_yaml
-from emcatalog.entries import ChannelModel, norm_arguments
+from emcatalog.entries.volume import ChannelModel, VolumeArguments
 from emcatalog.errors import ArgumentError, CatalogError, NoVariantError, UnknownArgumentError
 from tests.conftest import python
 from tests.replica.prism import build_prism
@@ -37,12 +37,17 @@ OPENERS: dict[str, Callable[[], Any]] = {
 }
 
 
-def volumes(catalog: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def volumes(catalog: Any) -> Iterator[tuple[str, Any]]:
     """Every volume of a catalog and its sub-catalogs, with every combination of its parameters that exists."""
+    return ((name, source) for name, source in entries(catalog) if type(source).name == "em_volume")
+
+
+def entries(catalog: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The same of all entries."""
     for name in catalog:
         source = catalog[name]
         if source.container == "catalog":
-            yield from volumes(source, f"{prefix}{name}.")
+            yield from entries(source, f"{prefix}{name}.")
             continue
         parameters = {each["name"]: each["allowed"] for each in source.describe()["user_parameters"]}
         for values in product(*parameters.values()):
@@ -91,7 +96,10 @@ class TestShipped:
             "demo", "malecns", "wildenberg2023", "human_liver", "e11bio_prism", "malecns_data",
         ]  # fmt: skip
         assert list(catalog.malecns_data) == [
-            "em_clahe", "segmentation", "em_n5", "nuclei", "rois_brain", "rois_vnc",
+            "em_clahe", "segmentation", "em_n5", "nuclei", "rois_brain", "rois_vnc", "body_annotations",
+            "body_neurotransmitters", "body_stats", "connectome_weights", "synapse_points", "synapse_partners",
+            "tbar_neurotransmitters", "skeletons", "skeletons_mirrored", "skeletons_unisex", "neuprint",
+            "neo4j_database", "neuprint_inputs",
         ]  # fmt: skip
         found = dict(volumes(catalog))
         assert Counter(name.split()[0].rpartition(".")[2] for name in found) == {
@@ -110,7 +118,7 @@ class TestShipped:
         }
         assert (
             source.arguments.box_nm
-            == norm_arguments(
+            == VolumeArguments.norm(
                 {
                     **source.arguments.model_dump(include={"volumes", "voxel_size"}),
                     "bbox": "40000,41024,40000,41024,20000,21024",
@@ -140,12 +148,12 @@ class TestShipped:
             assert declared(model) == published(info)
 
     def test_each_says_what_it_is_and_where_its_numbers_come_from(self) -> None:
-        for name, source in volumes(OPENERS["intake.open_catalog"]()):
+        for name, source in entries(OPENERS["intake.open_catalog"]()):
             EntryMetadata.model_validate(source.metadata)
             if "demo" not in name:
                 assert source.metadata["doi"]
                 assert source.metadata["homepage"].startswith("https://")
-            assert all(channel.source for channel in source.channels.values())
+            assert all(part.source for part in source.arguments.declarations.values())
             assert source.description
 
     def test_nothing_is_warned_of(self) -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 from emcatalog.cutout import Cutout
 from emcatalog.cutout_opening import open_cutout
 from emcatalog.dataset import LazyChannel
-from emcatalog.entries import norm_arguments
+from emcatalog.entries.volume import VolumeArguments
 from emcatalog.errors import OutOfBoundsError, SourceMissingError
 from emcatalog.formats.opening import describe_volume, open_volume
 from emcatalog.formats.volume import ArraySpec, Volume
@@ -316,7 +316,7 @@ class Source:
         if box is not None:
             arguments |= {"bbox": self.nm(box), "units": "nm"}
         volumes = {"raw": {**declared, "source": "a test", **self.form.keys}}
-        return open_cutout(norm_arguments({"volumes": volumes, "voxel_size": [x, y, z], **arguments}))
+        return open_cutout(VolumeArguments.norm({"volumes": volumes, "voxel_size": [x, y, z], **arguments}))
 
     def nm(self, box: Box) -> list[float]:
         """The box as a user writes it in nm."""

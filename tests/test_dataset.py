@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from emcatalog.cutout import Cutout
 from emcatalog.cutout_channel import CutoutChannel
 from emcatalog.dataset import LazyChannel, lazy_arrays, to_dataset
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.formats.volume import ArraySpec
 from emcatalog.geometry import Alignment, Box, Grid, Zyx, zyx
 from emcatalog.mirror.layout import choose_layout

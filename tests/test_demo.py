@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.errors import EmcatalogError, SourceMissingError
 from emcatalog.formats.opening import describe_volume
 from emcatalog.phantom import Phantom, make_phantom

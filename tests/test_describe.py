@@ -14,8 +14,9 @@ import yaml
 
 import emcatalog
 from emcatalog.cli.entry import find
-from emcatalog.describe import describe_html, describe_text, format_bytes, remote_size, stored_size
-from emcatalog.entries import ChannelModel, norm_arguments
+from emcatalog.describe.page import as_html, as_text, format_bytes
+from emcatalog.describe.volume import describe_volume, remote_size, stored_size
+from emcatalog.entries.volume import ChannelModel, VolumeArguments
 from tests.conftest import channel as model_of
 from tests.replica.server import serve
 from tests.test_cli import call
@@ -29,12 +30,17 @@ def channel(**changes: Any) -> dict[str, Any]:
 
 
 def text(volumes: dict[str, Any], metadata: dict[str, Any] | None = None, **arguments: Any) -> str:
-    parsed = norm_arguments({"volumes": volumes, "voxel_size": [4, 5, 40], **arguments})
-    return describe_text("tissue", "Some tissue", metadata or {}, parsed)
+    parsed = VolumeArguments.norm({"volumes": volumes, "voxel_size": [4, 5, 40], **arguments})
+    return as_text("tissue", "Some tissue", metadata or {}, describe_volume(parsed))
 
 
 def html(volumes: dict[str, Any], **arguments: Any) -> str:
-    return describe_html("tissue", "", {}, norm_arguments({"volumes": volumes, "voxel_size": [4, 5, 40], **arguments}))
+    return as_html(
+        "tissue",
+        "",
+        {},
+        describe_volume(VolumeArguments.norm({"volumes": volumes, "voxel_size": [4, 5, 40], **arguments})),
+    )
 
 
 def cells(html: str) -> list[list[str]]:
@@ -251,9 +257,9 @@ class TestHtml:
         """A catalog from elsewhere writes these texts, and a notebook would run what it finds in them."""
         evil = "<script>alert(1)</script>"
         sources = {"note": evil, "source": evil, "unconfirmed": evil, "encoding": evil}
-        parsed = norm_arguments({"volumes": {"raw": channel(**sources)}, "voxel_size": 8})
+        parsed = VolumeArguments.norm({"volumes": {"raw": channel(**sources)}, "voxel_size": 8})
         metadata = {"licence": evil, "homepage": f'"{evil}', "citation": "a & b", "sources": [evil], "title": evil}
-        page = describe_html(evil, evil, metadata, parsed)
+        page = as_html(evil, evil, metadata, describe_volume(parsed))
         assert "<script" not in page
         assert page.count("&lt;script&gt;") == 2 + len(sources) + 4
         assert ["citation", "a & b"] in cells(page)

@@ -13,7 +13,7 @@ import pytest
 
 import emcatalog
 from emcatalog.catalog_file import CatalogModel, EntryMetadata, check_catalog
-from emcatalog.entries import VolumeArguments, norm_arguments
+from emcatalog.entries.volume import VolumeArguments
 from emcatalog.errors import ArgumentError, CatalogError, NoVariantError, UnknownArgumentError
 from emcatalog.geometry import NmBox
 from emcatalog.locations import StorageOptions
@@ -72,32 +72,33 @@ class TestArguments:
     """Arguments of a source: the catalog's and the caller's."""
 
     def test_defaults(self) -> None:
-        parsed = norm_arguments(arguments())
+        parsed = VolumeArguments.norm(arguments())
         assert list(parsed.chosen) == ["raw", "labels"]
         assert parsed.resolution_nm == (40.0, 6.0, 4.0)
         assert (parsed.box_nm, parsed.units, parsed.clip, parsed.offline) == (None, "voxel", False, None)
 
     def test_a_box_is_counted_in_nominal_voxels(self) -> None:
-        parsed = norm_arguments(arguments(bbox=(0, 1, 0, 2, 0, 3), resolution=(8, 12, 40)))
+        parsed = VolumeArguments.norm(arguments(bbox=(0, 1, 0, 2, 0, 3), resolution=(8, 12, 40)))
         assert parsed.box_nm == NmBox((0.0, 0.0, 0.0), (120.0, 12.0, 4.0))
         assert parsed.resolution_nm == (40.0, 12.0, 8.0)
-        assert norm_arguments(arguments(bbox=(0, 1, 0, 2, 0, 3), units="nm")).box_nm == NmBox((0, 0, 0), (3, 2, 1))
+        found = VolumeArguments.norm(arguments(bbox=(0, 1, 0, 2, 0, 3), units="nm"))
+        assert found.box_nm == NmBox((0, 0, 0), (3, 2, 1))
 
     @pytest.mark.parametrize("names", ["labels", ["labels"], ("labels",)])
     def test_channels_by_name(self, names: Any) -> None:
-        assert list(norm_arguments(arguments(channels=names)).chosen) == ["labels"]
+        assert list(VolumeArguments.norm(arguments(channels=names)).chosen) == ["labels"]
 
     def test_channels_come_in_the_order_asked_for(self) -> None:
-        assert list(norm_arguments(arguments(channels=["labels", "raw"])).chosen) == ["labels", "raw"]
+        assert list(VolumeArguments.norm(arguments(channels=["labels", "raw"])).chosen) == ["labels", "raw"]
 
     @pytest.mark.parametrize("channels", [[], (), 5, {"raw": 1}, ["row"], "row", [5], [["raw"]], [None]], ids=repr)
     def test_a_channel_that_is_not_there(self, channels: Any) -> None:
         with pytest.raises(ArgumentError, match="there are raw, labels"):
-            norm_arguments(arguments(channels=channels))
+            VolumeArguments.norm(arguments(channels=channels))
 
     def test_a_near_miss_is_suggested(self) -> None:
         with pytest.raises(ArgumentError, match=r"no channel 'label'; .* Did you mean 'labels'"):
-            norm_arguments(arguments(channels=["label"]))
+            VolumeArguments.norm(arguments(channels=["label"]))
 
     @pytest.mark.parametrize(
         ("name", "meant"),
@@ -105,14 +106,14 @@ class TestArguments:
     )
     def test_a_misspelt_argument(self, name: str, meant: str) -> None:
         with pytest.raises(UnknownArgumentError, match=f"no argument '{name}'; .*Did you mean '{meant}'") as caught:
-            norm_arguments(arguments(**{name: 1}))
+            VolumeArguments.norm(arguments(**{name: 1}))
         assert isinstance(caught.value, TypeError)
         assert isinstance(caught.value, ValueError)
 
     def test_an_argument_like_no_other(self) -> None:
         known = "bbox, units, resolution, channels, channel, align, consecutive, clip, offline, cache_dir"
         with pytest.raises(UnknownArgumentError, match=known) as e:
-            norm_arguments(arguments(xyzzy=1))
+            VolumeArguments.norm(arguments(xyzzy=1))
         assert "Did you mean" not in str(e.value)
 
     @pytest.mark.parametrize(
@@ -131,10 +132,10 @@ class TestArguments:
     )
     def test_a_callers_mistake(self, changes: dict[str, Any], says: str) -> None:
         with pytest.raises(ArgumentError, match=says):
-            norm_arguments(arguments(**changes))
+            VolumeArguments.norm(arguments(**changes))
 
     def test_a_path_is_a_cache_dir(self, tmp_path: Path) -> None:
-        assert norm_arguments(arguments(cache_dir=tmp_path)).cache_dir == str(tmp_path)
+        assert VolumeArguments.norm(arguments(cache_dir=tmp_path)).cache_dir == str(tmp_path)
 
     @pytest.mark.parametrize(
         ("changes", "says"),
@@ -167,7 +168,7 @@ class TestArguments:
             ({"volumes": {"../raw": channel()}}, "volumes.../raw: a channel's name"),
             ({"volumes": {"z": channel()}}, "volumes.z: a channel's name"),
             ({"volumes": {"raw": None}}, "volumes.raw: .*not None"),
-            ({"volumes": {"raw": {"url": "precomputed://gs://bucket/em"}}}, "volumes.raw.kind: it is missing"),
+            ({"volumes": {"raw": {"url": "precomputed://gs://bucket/em"}}}, "volumes.raw.source: it is missing"),
             ({"volumes": {"raw": channel(variant="a", variants=5)}}, "volumes.raw: variants is a mapping"),
             ({"volumes": {"raw": channel(variant="a", variants={"a": 5})}}, "volumes.raw: variants is a mapping"),
             ({"volumes": {"raw": channel(variant=["a"], variants={"a": {}})}}, r"variant \['a'\] is not among a"),
@@ -177,48 +178,48 @@ class TestArguments:
     )
     def test_a_mistake_of_the_catalog(self, changes: dict[str, Any], says: str) -> None:
         with pytest.raises(CatalogError, match=says):
-            norm_arguments(arguments(**changes))
+            VolumeArguments.norm(arguments(**changes))
 
 
 class TestChannel:
     """A channel's declaration."""
 
     def test_a_number_stands_for_a_cube(self) -> None:
-        parsed = norm_arguments(arguments(voxel_size=8, volumes={"raw": channel(scales=[8, 16.5, [4, 4, 40]])}))
+        parsed = VolumeArguments.norm(arguments(voxel_size=8, volumes={"raw": channel(scales=[8, 16.5, [4, 4, 40]])}))
         model = parsed.volumes["raw"]
         assert parsed.voxel_size == model.voxel_size == (8.0, 8.0, 8.0)
         assert model.scales == ((8.0, 8.0, 8.0), (16.5, 16.5, 16.5), (4.0, 4.0, 40.0))
         assert model.resolutions_nm == ((8.0, 8.0, 8.0), (16.5, 16.5, 16.5), (40.0, 4.0, 4.0))
 
     def test_the_finest_scale_alone_by_default(self) -> None:
-        model = norm_arguments(arguments(volumes={"raw": channel(voxel_size=[4, 4, 40])})).volumes["raw"]
+        model = VolumeArguments.norm(arguments(volumes={"raw": channel(voxel_size=[4, 4, 40])})).volumes["raw"]
         assert model.resolutions_nm == ((40.0, 4.0, 4.0),)
 
     def test_grid_is_z_y_x(self) -> None:
         declared = channel(voxel_size=[4, 5, 40], shape=[100, 50, 10], offset=[7, 0, -1])
-        grid = norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].grid
+        grid = VolumeArguments.norm(arguments(volumes={"raw": declared})).volumes["raw"].grid
         assert grid is not None
         assert (grid.shape, grid.offset, grid.voxel_size_nm) == ((10, 50, 100), (-1, 0, 7), (40.0, 5.0, 4.0))
 
     def test_no_grid_where_the_extent_is_not_confirmed(self) -> None:
-        assert norm_arguments(arguments()).volumes["raw"].grid is None
+        assert VolumeArguments.norm(arguments()).volumes["raw"].grid is None
 
     def test_a_variant_wins_over_the_rest(self) -> None:
         declared = channel(variant="b", variants={"a": {"dtype": "int8"}, "b": {"dtype": "int16", "shape": [1, 2, 3]}})
-        model = norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"]
+        model = VolumeArguments.norm(arguments(volumes={"raw": declared})).volumes["raw"]
         assert (model.dtype, model.shape, model.kind) == ("int16", (1, 2, 3), "image")
 
     def test_a_variant_can_give_what_is_required(self) -> None:
         declared = channel(variant="a", variants={"a": {"source": "the variant"}})
         del declared["source"]
-        assert norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].source == "the variant"
+        assert VolumeArguments.norm(arguments(volumes={"raw": declared})).volumes["raw"].source == "the variant"
 
     def test_a_bucket_of_another_server_is_mirrored_apart(self) -> None:
         """Or a catalog from elsewhere could fill the mirror of a bucket with voxels of its own server."""
         url = "precomputed://s3://bucket/em"
         options = [{}, {"endpoint_url": "https://other.org"}, {"endpoint_url": "http://other.org"}]
         folders = [
-            norm_arguments(arguments(volumes={"raw": channel(url=url, storage_options=one)}))
+            VolumeArguments.norm(arguments(volumes={"raw": channel(url=url, storage_options=one)}))
             .volumes["raw"]
             .location.folder
             for one in options
@@ -232,7 +233,7 @@ class TestAxes:
 
     @pytest.mark.parametrize("axes", ["xyz", "yxz", "zyx", "xzy", "yzx", "zxy"])
     def test_every_order(self, axes: str) -> None:
-        model = norm_arguments(arguments(volumes={"raw": channel(axes=axes)})).volumes["raw"]
+        model = VolumeArguments.norm(arguments(volumes={"raw": channel(axes=axes)})).volumes["raw"]
         assert model.axes == model.location.axes == axes
 
     @pytest.mark.parametrize(
@@ -240,15 +241,15 @@ class TestAxes:
     )
     def test_mistakes(self, axes: object) -> None:
         with pytest.raises(CatalogError, match=r"volumes.raw.axes: "):
-            norm_arguments(arguments(volumes={"raw": channel(axes=axes)}))
+            VolumeArguments.norm(arguments(volumes={"raw": channel(axes=axes)}))
 
     def test_the_message_says_what_axes_are(self) -> None:
         with pytest.raises(CatalogError, match="axes are the letters x, y and z, each once, as in 'yxz', not 'xyx'"):
-            norm_arguments(arguments(volumes={"raw": channel(axes="xyx")}))
+            VolumeArguments.norm(arguments(volumes={"raw": channel(axes="xyx")}))
 
     def test_all_other_keys_are_in_space(self) -> None:
         declared = channel(axes="yxz", voxel_size=[4, 5, 40], shape=[100, 50, 10], offset=[7, 0, -1])
-        grid = norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].grid
+        grid = VolumeArguments.norm(arguments(volumes={"raw": declared})).volumes["raw"].grid
         assert grid is not None
         assert (grid.shape, grid.offset, grid.voxel_size_nm) == ((10, 50, 100), (-1, 0, 7), (40.0, 5.0, 4.0))
 
@@ -260,8 +261,8 @@ class TestStacks:
     def test_a_stack_says_how_many_slices_it_has(self, form: str) -> None:
         url = f"{form}://https://host/slice_{{z:03d}}.{form}"
         with pytest.raises(CatalogError, match=r"volumes.raw: a stack of slices needs its shape"):
-            norm_arguments(arguments(volumes={"raw": channel(url=url)}))
-        model = norm_arguments(arguments(volumes={"raw": channel(url=url, shape=[20, 10, 5])})).volumes["raw"]
+            VolumeArguments.norm(arguments(volumes={"raw": channel(url=url)}))
+        model = VolumeArguments.norm(arguments(volumes={"raw": channel(url=url, shape=[20, 10, 5])})).volumes["raw"]
         assert model.location.base == "https://host"
 
     @pytest.mark.parametrize(
@@ -269,27 +270,28 @@ class TestStacks:
     )
     def test_an_address_without_a_place_for_the_number(self, name: str) -> None:
         with pytest.raises(CatalogError, match=r"volumes.raw.url: .*one {z}"):
-            norm_arguments(arguments(volumes={"raw": channel(url=f"tiff://https://host/{name}", shape=[2, 2, 2])}))
+            stack = channel(url=f"tiff://https://host/{name}", shape=[2, 2, 2])
+            VolumeArguments.norm(arguments(volumes={"raw": stack}))
 
     def test_a_shape_can_come_from_a_variant(self) -> None:
         declared = channel(url="tiff://https://host/{z}.tif", variant="a", variants={"a": {"shape": [2, 2, 2]}})
-        assert norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].shape == (2, 2, 2)
+        assert VolumeArguments.norm(arguments(volumes={"raw": declared})).volumes["raw"].shape == (2, 2, 2)
 
 
 class TestVoxelSizeFrom:
     """Where lengths come from."""
 
     def test_the_source_by_default(self) -> None:
-        assert norm_arguments(arguments()).volumes["raw"].voxel_size_from == "source"
+        assert VolumeArguments.norm(arguments()).volumes["raw"].voxel_size_from == "source"
 
     def test_the_catalog(self) -> None:
         declared = channel(voxel_size_from="catalog")
-        assert norm_arguments(arguments(volumes={"raw": declared})).volumes["raw"].voxel_size_from == "catalog"
+        assert VolumeArguments.norm(arguments(volumes={"raw": declared})).volumes["raw"].voxel_size_from == "catalog"
 
     @pytest.mark.parametrize("value", ["catalogue", "", None, True, 8], ids=repr)
     def test_nothing_else(self, value: object) -> None:
         with pytest.raises(CatalogError, match=r"volumes.raw.voxel_size_from: .*'source' or 'catalog'"):
-            norm_arguments(arguments(volumes={"raw": channel(voxel_size_from=value)}))
+            VolumeArguments.norm(arguments(volumes={"raw": channel(voxel_size_from=value)}))
 
 
 class TestChannelIndex:
@@ -304,13 +306,13 @@ class TestChannelIndex:
         ids=repr,
     )
     def test_values(self, value: object, index: int | None) -> None:
-        found = norm_arguments(self.many(channel=value)).channel_index
+        found = VolumeArguments.norm(self.many(channel=value)).channel_index
         assert (found, type(found)) == (index, type(index))
 
     @pytest.mark.parametrize("value", [-1, 1.0, "0", "any", True, False, [0], (0, 1), {}, 1.5, np.float64(2)], ids=repr)
     def test_what_is_no_index(self, value: object) -> None:
         with pytest.raises(ArgumentError, match=r"is not the index of a channel: give 0, 1, ... or 'all'") as caught:
-            norm_arguments(self.many(channel=value))
+            VolumeArguments.norm(self.many(channel=value))
         assert f"channel={value!r}" in str(caught.value)
 
     @pytest.mark.parametrize("value", [12, 13, 10**30])
@@ -318,37 +320,37 @@ class TestChannelIndex:
         with pytest.raises(
             ArgumentError, match=f"channel={value}: raw has 12 channels, 0 to 11; or give channel='all'"
         ):
-            norm_arguments(self.many(channel=value))
+            VolumeArguments.norm(self.many(channel=value))
 
     def test_beyond_the_last_of_a_channel_that_is_not_read(self) -> None:
-        assert norm_arguments(self.many(channel=12, channels=["labels"])).channel_index == 12
+        assert VolumeArguments.norm(self.many(channel=12, channels=["labels"])).channel_index == 12
 
     def test_how_many_there_are_need_not_be_known(self) -> None:
-        assert norm_arguments(arguments(channel=99)).channel_index == 99
+        assert VolumeArguments.norm(arguments(channel=99)).channel_index == 99
 
     @pytest.mark.parametrize("value", ["raw", ["raw"], ("labels", "raw")])
     def test_names_belong_to_channels(self, value: object) -> None:
         with pytest.raises(UnknownArgumentError, match=r"is not an index. Did you mean 'channels'?"):
-            norm_arguments(self.many(channel=value))
+            VolumeArguments.norm(self.many(channel=value))
 
     @pytest.mark.parametrize("count", [0, -1, 1.5, True, "3"], ids=repr)
     def test_how_many_there_are_is_a_number(self, count: object) -> None:
         with pytest.raises(CatalogError, match=r"volumes.raw.num_channels: "):
-            norm_arguments(arguments(volumes={"raw": channel(num_channels=count)}))
+            VolumeArguments.norm(arguments(volumes={"raw": channel(num_channels=count)}))
 
 
 class TestAlign:
     """``align=``."""
 
     def test_values(self) -> None:
-        assert not norm_arguments(arguments()).nearest
-        assert not norm_arguments(arguments(align=None)).nearest
-        assert norm_arguments(arguments(align="nearest")).nearest
+        assert not VolumeArguments.norm(arguments()).nearest
+        assert not VolumeArguments.norm(arguments(align=None)).nearest
+        assert VolumeArguments.norm(arguments(align="nearest")).nearest
 
     @pytest.mark.parametrize("value", ["Nearest", "linear", "", True, 1, ["nearest"]], ids=repr)
     def test_mistakes(self, value: object) -> None:
         with pytest.raises(ArgumentError, match="is not a way to align channels; there is 'nearest'") as caught:
-            norm_arguments(arguments(align=value))
+            VolumeArguments.norm(arguments(align=value))
         assert f"align={value!r}" in str(caught.value)
 
 
@@ -364,16 +366,16 @@ class TestBoxOfAVariant:
         return arguments(bbox={"variant": variant, "variants": self.boxes}, **{"units": "nm", **changes})
 
     def test_is_chosen(self) -> None:
-        assert norm_arguments(self.own("a")).box_nm == NmBox((0, 0, 0), (3, 2, 1))
-        assert norm_arguments(self.own("b")).box_nm == NmBox((4, 4, 4), (7, 6, 5))
+        assert VolumeArguments.norm(self.own("a")).box_nm == NmBox((0, 0, 0), (3, 2, 1))
+        assert VolumeArguments.norm(self.own("b")).box_nm == NmBox((4, 4, 4), (7, 6, 5))
 
     def test_there_is_none(self) -> None:
         with pytest.raises(NoVariantError, match="bbox: there is no 'c'; there are a, b"):
-            norm_arguments(self.own("c"))
+            VolumeArguments.norm(self.own("c"))
 
     def test_units_alone_do_not_make_it_another(self) -> None:
         with pytest.raises(ArgumentError, match="this one is in units of 'nm'; give both"):
-            norm_arguments(self.own("a", units="voxel"))
+            VolumeArguments.norm(self.own("a", units="voxel"))
 
     def test_a_callers_box_wins(self) -> None:
         source = emcatalog.catalog.wildenberg2023(bbox=(0, 120, 0, 120, 0, 400), units="nm")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import email.message
 import gzip
+import hashlib
 import http.client
 import importlib
 import json
@@ -304,6 +306,28 @@ class TestGcs:
             page = json.loads(get(server.url + "/storage/v1/b/some-bucket/o?prefix=a/&delimiter=/")[1])
         assert [item["name"] for item in page["items"]] == ["a/b", "a/f"]
         assert page["prefixes"] == ["a/c/"]
+
+    def test_checksums(self, buckets: pathlib.Path) -> None:
+        """Of an object at its own address with HEAD alone: it takes a pass over the file."""
+        stated = {"some-bucket/a/b": "AAAAAAAAAAAAAAAAAAAAAA==", "some-bucket/a/f": None}
+        right = base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
+        with serve_gcs(buckets, md5=stated) as server:
+            for name, said in (*stated.items(), ("some-bucket/z", right)):
+                bucket, _, path = name.partition("/")
+                url = f"{server.url}/storage/v1/b/{bucket}/o/{urllib.parse.quote(path, safe='')}"
+                assert json.loads(get(url)[1]).get("md5Hash") == said
+                head = urllib.request.Request(f"{server.url}/{name}", method="HEAD")
+                with urllib.request.urlopen(head, timeout=10) as response:
+                    assert response.headers["x-goog-hash"] == (said and f"md5={said}")
+                    assert response.headers["Content-Length"] == str(len(CONTENT))
+                assert "x-goog-hash" not in get(f"{server.url}/{name}")[2]
+
+    def test_a_token_opens_what_is_private(self, buckets: pathlib.Path) -> None:
+        with serve_gcs(buckets, private=["private-bucket"], token="right") as server:
+            for url in (f"{server.url}/private-bucket/x", f"{server.url}/storage/v1/b/private-bucket/o/x?alt=media"):
+                assert get(url, Authorization="Bearer right")[:2] == (200, CONTENT)
+                assert get(url, Authorization="Bearer wrong")[0] == 403
+                assert get(url)[0] in (401, 403)
 
     def test_object_url(self, buckets: pathlib.Path) -> None:
         with serve_gcs(buckets, private=["private-bucket"]) as server:

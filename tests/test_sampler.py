@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 
 from emcatalog.cutout import Cutout
 from emcatalog.cutout_channel import CutoutChannel
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.errors import ArgumentError
 from emcatalog.formats.volume import ArraySpec
 from emcatalog.geometry import Alignment, Box, Grid, Zyx, zyx

@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec
 
 from emcatalog import ome
 from emcatalog.cutout_opening import open_cutout
-from emcatalog.entries import norm_arguments
+from emcatalog.entries.volume import VolumeArguments
 from emcatalog.errors import SourceChangedError, SourceCorruptError, SourceMissingError
 from emcatalog.formats.multiscale import corners_nm
 from emcatalog.formats.opening import describe_volume, inspect_volume, open_volume
@@ -583,7 +583,7 @@ class TestFetched:
         gone.unlink()
         declared = {"url": f"zarr://file://{folder}", "kind": "image", "dtype": "uint8", "source": "a test"}
         volumes = {"raw": {**declared, "voxel_size": [4, 5, 40]}}
-        cutout = open_cutout(norm_arguments({"volumes": volumes, "voxel_size": [4, 5, 40]}))
+        cutout = open_cutout(VolumeArguments.norm({"volumes": volumes, "voxel_size": [4, 5, 40]}))
         np.testing.assert_array_equal(cutout.read()["raw"], expected)
 
     def test_truths(self, tmp_path: Path) -> None:

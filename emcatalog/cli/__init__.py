@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from emcatalog import __version__
-from emcatalog.cli import box, browse, cache, check, demo
+from emcatalog.cli import box, browse, cache, check, demo, skeleton, table
 from emcatalog.cli.commands import Commands, EntryCommand, show_help
 
 app = typer.Typer(
@@ -45,6 +45,8 @@ app.command("plan", cls=EntryCommand)(box.plan)
 app.command("fetch", cls=EntryCommand)(box.fetch)
 app.command("export", cls=EntryCommand)(box.export)
 app.command("preview", cls=EntryCommand)(box.preview)
+app.command("table", cls=EntryCommand)(table.show)
+app.command("skeleton", cls=EntryCommand)(skeleton.skeleton)
 app.add_typer(cache.app, name="cache")
 app.command("check", cls=EntryCommand)(check.check)
 app.command("validate")(check.validate)

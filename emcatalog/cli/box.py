@@ -4,13 +4,13 @@ Annotations are evaluated here (no ``from __future__``): the options of a comman
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from emcatalog.cli.commands import file_errors
-from emcatalog.cli.options import on_a_box
+from emcatalog.cli.options import on_a_box, on_an_entry
 from emcatalog.cli.terminal import count, results, say, size, table
 from emcatalog.errors import ArgumentError, listing
 
@@ -19,29 +19,54 @@ if TYPE_CHECKING:
     from emcatalog.fetch import ChannelReport, FetchReport
     from emcatalog.plan import ChannelPlan, Plan
 
+Pattern = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Of files: names below the folder, as in '*.csv'. May be given again."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
 
 
-@on_a_box
-def plan(source: "VolumeSource") -> None:
-    """Say what a read of a box would fetch.
+@on_an_entry
+def plan(source: Any, pattern: Pattern = None) -> None:
+    """Say what a read or a fetch would bring: of a box of a volume, of a table, of files.
 
-    Touches no voxel. The entry's own parameters are options too: --version v1.0
+    Touches no voxel and no row. The entry's own parameters are options too: --version v1.0
     """
-    print_plan(results(), source.plan())
+    if type(source).name == "em_volume":
+        _only_files(pattern=pattern)
+        print_plan(results(), source.plan())
+    elif type(source).name == "em_table":
+        _only_files(pattern=pattern)
+        print(source.plan())
+    else:
+        print(source.plan(pattern))
 
 
-@on_a_box
-def fetch(source: "VolumeSource") -> None:
-    """Fill the cache with a box.
+@on_an_entry
+def fetch(
+    source: Any,
+    pattern: Pattern = None,
+    everything: Annotated[bool, typer.Option("--all", help="Of files: all of them.")] = False,
+) -> None:
+    """Fill the cache: with a box of a volume, a whole table, or files.
 
     Only what is missing is fetched, so that asking again goes on after an interruption.
     The entry's own parameters are options too: --version v1.0
     """
-    from emcatalog.settings import load_settings
+    if type(source).name == "em_files":
+        report = source.fetch(pattern, all=everything)
+        print(report)
+    else:
+        _only_files(pattern=pattern, all=everything or None)
+        report = source.fetch()
+        print_report(results(), report) if type(source).name == "em_volume" else print(report)
+    say(f"kept in {source.arguments.settings.cache}")
 
-    print_report(results(), source.fetch())
-    say(f"kept in {load_settings(cache_dir=source.arguments.cache_dir).cache}")
+
+def _only_files(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ArgumentError(f"--{name} is for entries of files")
 
 
 @on_a_box

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -14,6 +13,9 @@ from emcatalog.cli.entry import allowed_values, find, is_catalog, open_catalog, 
 from emcatalog.cli.options import CatalogFile, Entry
 from emcatalog.cli.terminal import facts, results, table
 from emcatalog.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from emcatalog.describe.page import Description
 
 WIDE: Final = 120
 """Columns from which the facts of an entry have columns of their own."""
@@ -59,19 +61,20 @@ def print_catalog(console: Console, catalog: Any, prefix: str = "") -> None:
     """Print the entries of a catalog and of its sub-catalogs, by dotted name."""
     _print_description(console, catalog)
     wide = console.width >= WIDE
-    rows = table("entry", "description", *(("channels", "extent and size", "licence") if wide else ()), left=5)
+    rows = table("entry", "description", *(("holds", "extent and size", "licence") if wide else ()), left=5)
     for column in (rows.columns[0], *rows.columns[3:4]):
         column.no_wrap = True
     for name, source in walk(catalog, prefix):
         text, licence = source.description or "", _licence(source)
-        channels = Text() if is_catalog(source) else _channels(source)
+        if is_catalog(source):
+            rows.add_row(Text(name, "bold"), text, *(("", "", licence) if wide else ()))
+            continue
+        about = source.about()
         if wide:
-            rows.add_row(Text(name, "bold"), text, channels, "" if is_catalog(source) else _extent(source), licence)
-        elif is_catalog(source):
-            rows.add_row(Text(name, "bold"), text)
+            rows.add_row(Text(name, "bold"), text, _parts(about), "\n".join(about.size), licence)
         else:
-            brief = f", {_size(source.arguments.voxel_size)} nm, {licence}"
-            rows.add_row(Text(name, "bold"), Text.assemble(text, "\n", channels, (brief, "dim")))
+            brief = "".join(f", {word}" for word in (about.brief, licence) if word)
+            rows.add_row(Text(name, "bold"), Text.assemble(text, "\n", _parts(about), (brief, "dim")))
     console.print(rows)
 
 
@@ -89,19 +92,18 @@ def print_entries(console: Console, catalog: Any, prefix: str = "") -> None:
 
 def print_entry(console: Console, name: str, source: Any) -> None:
     """Print everything that the catalog says of an entry."""
-    from emcatalog.describe import about_facts, unread_channels, volume_facts
+    from emcatalog.describe.page import about_facts
 
-    arguments = source.arguments
-    unread = unread_channels(arguments)
+    about = source.about()
     console.print(_heading(name, source))
-    for channel, model in {**arguments.chosen, **unread}.items():
-        said = ", not read unless it is asked for" if channel in unread else ""
-        console.print(
-            Text.assemble("\n", (channel, "bold cyan"), f"  {model.kind}, {model.dtype}{said}", _doubt(model))
-        )
-        console.print(facts(volume_facts(model), indent=2))
-    console.print(Text("\nwhat is read unless you say otherwise", "bold"))
-    console.print(facts(_box(arguments), indent=2))
+    for part in (*about.read, *about.unread):
+        said = "" if part.is_read else ", not read unless it is asked for"
+        doubt = "" if part.is_confirmed else ("  ADDRESS NOT CONFIRMED", _ALARMING)
+        console.print(Text.assemble("\n", (part.name, "bold cyan"), f"  {part.kind}{said}", doubt))
+        console.print(facts(part.facts, indent=2))
+    if chosen := {**about.options, **about.chosen}:
+        console.print(Text("\nwhat is read unless you say otherwise", "bold"))
+        console.print(facts(chosen.items(), indent=2))
     _print_parameters(console, source)
     console.print(Text("\nabout", "bold"))
     console.print(facts(about_facts(source.metadata).items(), indent=2))
@@ -116,51 +118,20 @@ def _heading(name: str, source: Any) -> Text:
     return Text.assemble((name, "bold"), "  ", source.description or "")
 
 
-def _doubt(model: Any) -> tuple[str, str]:
-    """What nobody must overlook."""
-    return "" if model.unconfirmed is None else "  ADDRESS NOT CONFIRMED", _ALARMING
-
-
 def _is_file(catalog: str | None) -> bool:
     return catalog is not None and ("/" in catalog or catalog.endswith((".yaml", ".yml")))
 
 
-def _channels(source: Any) -> Text:
+def _parts(about: Description) -> Text:
     """Those that are read, how many more there are, and how many of them may not be where the catalog says."""
-    volumes = source.arguments.volumes
-    names = ", ".join(source.channels)
-    more = len(volumes) - len(source.channels)
-    doubtful = sum(model.unconfirmed is not None for model in volumes.values())
-    doubt = f" ({'' if doubtful == len(volumes) else f'{doubtful} '}NOT CONFIRMED)" if doubtful else ""
+    names, more = ", ".join(part.name for part in about.read), len(about.unread)
+    doubtful = sum(not part.is_confirmed for part in about.parts)
+    doubt = f" ({'' if doubtful == len(about.parts) else f'{doubtful} '}NOT CONFIRMED)" if doubtful else ""
     return Text.assemble(f"{names} and {more} more" if more else names, (doubt, _ALARMING))
-
-
-def _extent(source: Any) -> str:
-    """Extent of the first channel, the nominal voxel size, and the bytes of all channels."""
-    from emcatalog.describe import extent, stored_size
-
-    first = next(iter(source.channels.values()))
-    volumes = source.arguments.volumes.values()
-    return f"{extent(first)}\nvoxels of {_size(source.arguments.voxel_size)} nm\n{stored_size(volumes)}"
 
 
 def _licence(source: Any) -> str:
     return str(source.metadata.get("licence", ""))
-
-
-def _box(arguments: Any) -> Iterator[tuple[str, str]]:
-    from emcatalog.describe import box_facts
-
-    if arguments.bbox is not None:
-        yield "--bbox", _bbox(arguments.bbox)
-    yield "--units", str(arguments.units)
-    yield from box_facts(arguments).items()
-
-
-def _bbox(bbox: Any) -> str:
-    """As it is typed, whatever form the catalog wrote it in."""
-    pairs = [bbox[axis] for axis in "xyz"] if isinstance(bbox, dict) else [bbox]
-    return bbox if isinstance(bbox, str) else ",".join(str(edge) for pair in pairs for edge in pair)
 
 
 def _print_parameters(console: Console, source: Any) -> None:
@@ -179,8 +150,3 @@ def _print_parameters(console: Console, source: Any) -> None:
 def _word(value: str) -> str:
     """As it is typed on a command line."""
     return value or '""'
-
-
-def _size(size: Any) -> str:
-    """A voxel size (x, y, z): one number where it is a cube."""
-    return f"{size[0]:.10g}" if len(set(size)) == 1 else " x ".join(f"{edge:.10g}" for edge in size)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
 from emcatalog.cli.commands import EntryCommand, own_parameters, show_help
-from emcatalog.cli.entry import find_volume, open_catalog, walk
+from emcatalog.cli.entry import find_source, open_catalog, walk
 from emcatalog.cli.options import CacheDir, CatalogFile, Channels, Resolution
 from emcatalog.cli.terminal import complain, count, errors, results, say, several, size, table
 from emcatalog.errors import ArgumentError, CacheError, suggest
 
 if TYPE_CHECKING:
-    from emcatalog.drivers.volume import VolumeSource
     from emcatalog.mirror.cache import Cache
-    from emcatalog.mirror.inventory import MirrorFiles
+    from emcatalog.mirror.inventory import BadShard, MirrorFiles
 
 BAD: Final = 1
 """Exit status of ``verify`` where shards are bad."""
@@ -105,6 +106,8 @@ def print_mirrors(console: Console, folder: str, mirrors: list[MirrorFiles]) -> 
     rows = table("source", "scale", "shards", "on disk")
     for mirror in mirrors:
         source, _, scale = mirror.name.removesuffix(".zarr").rpartition("/")
+        if mirror.is_table:
+            source, scale = mirror.name.removesuffix(".parquet"), "table"
         rows.add_row(source, scale, count(len(mirror.shards)), size(mirror.nbytes))
     together = count(sum(len(mirror.shards) for mirror in mirrors)), size(sum(mirror.nbytes for mirror in mirrors))
     rows.add_row("together", "", *together, style="bold")
@@ -136,7 +139,7 @@ def _choose(
     mirrors = list_mirrors(cache)
     entries = [] if which is None else [name for name, _ in walk(open_catalog(catalog))]
     if which in entries:
-        names = _names(cache, find_volume(ctx, which, catalog, **options))
+        names = _names(cache, find_source(ctx, which, catalog, **options))
     else:
         _check_bare(ctx, options)
         names = [] if which is None else [which.rstrip("/")]
@@ -164,8 +167,10 @@ def _check_bare(ctx: typer.Context, options: dict[str, Any]) -> None:
             raise ArgumentError(f"--{name} goes with an entry, as in `{ctx.command_path} demo --{name} {value}`")
 
 
-def _names(cache: Cache, source: VolumeSource) -> list[str]:
+def _names(cache: Cache, source: Any) -> list[str]:
     """Beginnings of the names of an entry's mirrors."""
+    if type(source).name != "em_volume":
+        return _folders(source)
     folders = {model.location.folder: model.location for model in source.channels.values()}
     if source.arguments.resolution is None:
         return list(folders)
@@ -174,27 +179,46 @@ def _names(cache: Cache, source: VolumeSource) -> list[str]:
     return [f"{folder}/{volume.at(wanted).key}.zarr" for folder, volume in volumes.items() if volume]
 
 
+def _folders(source: Any) -> list[str]:
+    """Where a table, skeletons or files of an entry are kept."""
+    from emcatalog.locations import url_folder
+
+    places = [getattr(model, "location", None) for model in source.arguments.declarations.values()]
+    there = [url_folder(place.url, place.endpoint) for place in places if place is not None]
+    return [name for folder in there for name in (folder, f"{folder}.parquet")]
+
+
 def _lies_in(name: str, beginning: str) -> bool:
     return name in (beginning, f"{beginning}.zarr") or name.startswith(f"{beginning}/")
 
 
 def _verify(cache: Cache, mirror: MirrorFiles, *, remove: bool) -> int:
-    """Print the bad shards of one mirror, and remove them if so wished; gives their number."""
-    from emcatalog.mirror.inventory import remove_shard
+    """Print the bad shards of one mirror, or the bad files of a table, and remove them if so wished; their number."""
+    from emcatalog.mirror.inventory import remove_mirror, remove_shard
     from emcatalog.mirror.inventory import verify as find_bad
 
     bad = 0
     with errors().status(f"reading {mirror.name}"):
         try:
-            for shard in find_bad(cache, mirror):
+            for shard in _bad_files(cache, mirror) if mirror.is_table else find_bad(cache, mirror):
                 bad += 1
                 print(f"{cache.url}/{shard.key}: {' '.join(shard.reason.split())}")
-                if remove:
+                if remove and not mirror.is_table:
                     remove_shard(cache, shard.key)
         except CacheError as error:
             complain(str(error))
             bad += 1
+    if bad and remove and mirror.is_table:  # without one of its files it is no table
+        remove_mirror(cache, mirror.name)
     return bad
+
+
+def _bad_files(cache: Cache, mirror: MirrorFiles) -> Iterator[BadShard]:
+    from emcatalog.mirror.inventory import BadShard
+    from emcatalog.tables.copy import open_copy
+
+    for name, reason in open_copy(Path(cache.url) / mirror.name).damage():
+        yield BadShard(f"{mirror.name}/{name}", reason)
 
 
 def _agreed(cache: Cache, chosen: list[MirrorFiles]) -> bool:

@@ -4,7 +4,7 @@ Annotations are evaluated here (no ``from __future__``): the options of a comman
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -21,8 +21,10 @@ from emcatalog.cli.terminal import complain, facts, results, say, several
 from emcatalog.errors import CatalogError, EmcatalogError, NoVariantError
 
 if TYPE_CHECKING:
-    from emcatalog.audit import Audit
-    from emcatalog.entries import ChannelModel
+    from pydantic import BaseModel
+
+    from emcatalog.audit.report import Audit
+    from emcatalog.entries.common import Declared
 
 DIFFERS = 1
 """Exit status where a declaration is not what the source says."""
@@ -45,14 +47,15 @@ def check(
     """Hold what the catalog declares against what the sources say of themselves.
 
     Asks every source for its metadata, for every value of the entry's parameters unless they are given as options
-    (--version v1.0), and prints what differs. --lock writes emcatalog.lock (or EMCATALOG_LOCK).
+    (--version v1.0), and prints what differs. Skeletons and services have none to ask for. --lock writes emcatalog.lock
+    (or EMCATALOG_LOCK).
     """
     from emcatalog.audit import audit
     from emcatalog.settings import load_settings
 
     settings, console = load_settings(), results()
     audits = []
-    for name, model in _volumes(ctx, open_catalog(catalog), entry):
+    for name, model in _parts(ctx, open_catalog(catalog), entry):
         audits.append(audit(model, settings))
         if lock and audits[-1].documents:  # a change is accepted by locking what there is now
             audits[-1] = replace(audits[-1], changed=())
@@ -60,13 +63,15 @@ def check(
     if lock:
         _lock(audits, Path(settings.lock))
     bad = sum(not each.is_good for each in audits)
-    print(f"{several(len(audits), 'volume', 'volumes')} looked at, {bad or 'none'} to be mended")
+    print(f"{several(len(audits), 'source', 'sources')} looked at, {bad or 'none'} to be mended")
     if bad:
         raise typer.Exit(DIFFERS)
 
 
-def _volumes(ctx: typer.Context, catalog: Any, entry: str | None) -> "Iterator[tuple[str, ChannelModel]]":
-    """Each volume of an entry, or of all entries, once."""
+def _parts(ctx: typer.Context, catalog: Any, entry: str | None) -> "Iterator[tuple[str, Declared]]":
+    """Each volume, table and folder of an entry, or of all entries, once; what cannot be looked at is left out."""
+    from emcatalog.audit import can_audit
+
     found = catalog if entry is None else find(catalog, entry)
     prefix = "" if entry is None else f"{entry}."
     entries = list(walk(found, prefix)) if entry is None or is_catalog(found) else [(entry, found)]
@@ -78,16 +83,17 @@ def _volumes(ctx: typer.Context, catalog: Any, entry: str | None) -> "Iterator[t
         allowed = {**allowed_values(source), **{key: [value] for key, value in own.items()}}
         for values in product(*allowed.values()):
             chosen = dict(zip(allowed, values, strict=True))
-            for channel, model in _declared(source, chosen).items():
-                if (model.location, model) not in seen:
-                    seen.add((model.location, model))
-                    yield " ".join([f"{name}.{channel}", *filter(None, chosen.values())]), model
+            for part, model in _declared(source, chosen).items():
+                address = str(getattr(model, "location", ""))
+                if can_audit(model) and (address, repr(model)) not in seen:
+                    seen.add((address, repr(model)))
+                    yield " ".join([f"{name}.{part}", *filter(None, chosen.values())]), model
 
 
-def _declared(source: Any, chosen: dict[str, str]) -> "dict[str, ChannelModel]":
-    """All volumes of an entry with some values of its parameters; none where there is no such combination."""
+def _declared(source: Any, chosen: dict[str, str]) -> "Mapping[str, Declared]":
+    """All that an entry declares with some values of its parameters; none where there is no such combination."""
     try:
-        declared: dict[str, ChannelModel] = source(**chosen).arguments.volumes
+        declared: Mapping[str, Declared] = source(**chosen).arguments.declarations
     except NoVariantError:
         return {}
     return declared
@@ -147,21 +153,17 @@ def catalog_schema() -> dict[str, Any]:
     """JSON Schema of a catalog file; the ``args`` and ``metadata`` of an entry are bound to what its driver checks."""
     from pydantic.json_schema import models_json_schema
 
-    from emcatalog.catalog_file import CatalogModel, EntryMetadata
-    from emcatalog.entries import VolumeArguments
+    from emcatalog.catalog_file import CATALOGS, CatalogModel, EntryMetadata
+    from emcatalog.entries import ARGUMENTS
+    from emcatalog.entries.common import Declared
 
-    _, found = models_json_schema([(model, "validation") for model in (CatalogModel, VolumeArguments, EntryMetadata)])
+    models: list[type[BaseModel]] = [CatalogModel, EntryMetadata, *ARGUMENTS.values()]
+    _, found = models_json_schema([(model, "validation") for model in models])
     definitions = found["$defs"]
-    _allow_variants(definitions["ChannelModel"])
-    definitions["EntryModel"] |= {
-        "if": {"properties": {"driver": {"const": "em_volume"}}},
-        "then": {
-            "properties": {
-                "args": {"$ref": "#/$defs/VolumeArguments"},
-                "metadata": {"$ref": "#/$defs/EntryMetadata"},
-            }
-        },
-    }
+    for model in Declared.__subclasses__():
+        _allow_variants(definitions[model.__name__])
+    definitions["EntryModel"]["properties"]["driver"]["enum"] = [*ARGUMENTS, *CATALOGS]
+    definitions["EntryModel"]["allOf"] = [_bound(driver, model.__name__) for driver, model in ARGUMENTS.items()]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "emcatalog catalog",
@@ -170,14 +172,20 @@ def catalog_schema() -> dict[str, Any]:
     }
 
 
-def _allow_variants(channel: dict[str, Any]) -> None:
-    """What ``ChannelModel`` merges before its fields are checked: keys that a parameter's value chooses among."""
-    part = {"type": "object", "properties": dict(channel["properties"]), "additionalProperties": False}
-    channel["properties"] |= {
+def _bound(driver: str, arguments: str) -> dict[str, Any]:
+    """The arguments and the metadata of the entries of one driver."""
+    properties = {"args": {"$ref": f"#/$defs/{arguments}"}, "metadata": {"$ref": "#/$defs/EntryMetadata"}}
+    return {"if": {"properties": {"driver": {"const": driver}}}, "then": {"properties": properties}}
+
+
+def _allow_variants(declared: dict[str, Any]) -> None:
+    """What ``Declared`` merges before its fields are checked: keys that a parameter's value chooses among."""
+    part = {"type": "object", "properties": dict(declared["properties"]), "additionalProperties": False}
+    declared["properties"] |= {
         "variant": {"type": "string", "description": "A template of the parameter that chooses: '{{ version }}'."},
         "variants": {"type": "object", "additionalProperties": part},
     }
-    channel["anyOf"] = [{"required": channel.pop("required")}, {"required": ["variant", "variants"]}]
+    declared["anyOf"] = [{"required": declared.pop("required")}, {"required": ["variant", "variants"]}]
 
 
 def _shipped() -> list[Path]:
@@ -194,6 +202,7 @@ def _check(file: Path) -> int:
     """
     from emcatalog.catalog_file import check_catalog
     from emcatalog.drivers.catalog import load_yaml
+    from emcatalog.entries import ARGUMENTS
 
     with file_errors(file):
         try:
@@ -203,6 +212,6 @@ def _check(file: Path) -> int:
     model = check_catalog(load_yaml(text, str(file)), str(file))
     for name, entry in model.sources.items():
         beside = file.parent / str(entry.args.get("path", "")).rpartition("/")[2]
-        if entry.driver != "em_volume" and not beside.is_file():
+        if entry.driver not in ARGUMENTS and not beside.is_file():
             raise CatalogError(f"{file}: sources.{name}.args.path: there is no file {beside}")
     return len(model.sources)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import typer
 
@@ -13,6 +14,28 @@ from emcatalog.errors import ArgumentError, listing, suggest
 
 if TYPE_CHECKING:
     from emcatalog.drivers.volume import VolumeSource
+
+
+_CONDITION: Final = re.compile(r"(?P<name>[^=!<>]+?)\s*(?P<comparison><=|>=|!=|=|<|>)\s*(?P<value>.*)")
+_WORDS: Final = {"none": None, "true": True, "false": False}
+
+KINDS: Final = {
+    "em_volume": "a volume",
+    "em_table": "a table",
+    "em_skeletons": "skeletons",
+    "em_neuprint": "a service",
+    "em_files": "files",
+}
+"""What an entry is, by its driver."""
+
+HELP: Final = {
+    "em_volume": "see `emcatalog plan`, `fetch`, `export` and `preview`",
+    "em_table": "see `emcatalog table`, `plan` and `fetch`",
+    "em_skeletons": "see `emcatalog skeleton`",
+    "em_neuprint": "it is asked from Python, with .client()",
+    "em_files": "see `emcatalog plan` and `fetch`",
+}
+"""What can be done with it on the command line."""
 
 
 def open_catalog(path: str | None) -> Any:
@@ -60,25 +83,43 @@ def find(catalog: Any, name: str) -> Any:
     return found
 
 
-def find_volume(ctx: typer.Context, name: str, catalog: str | None, **options: object) -> VolumeSource:
-    """The volume of an entry, with what was asked of it on the command line.
+def find_source(
+    ctx: typer.Context, name: str, catalog: str | None, drivers: Sequence[str] = (), **options: object
+) -> Any:
+    """An entry, with what was asked of it on the command line.
 
     Args:
         ctx: of the command, which has the entry's own parameters.
         name: of the entry.
         catalog: path or URL, or None for the shipped one.
+        drivers: of the entries that the command is for; none for every driver.
         options: as typed; None and False leave the entry's own.
 
     Raises:
-        ArgumentError: no such entry, or an argument that cannot be used.
+        ArgumentError: no such entry, one of another driver, or an argument that cannot be used.
     """
     entry = find(open_catalog(catalog), name)
     if is_catalog(entry):
         entries = listing(f"{name}.{key}" for key in entry)
         raise ArgumentError(f"{name} is a catalog; name one of its entries: {entries}")
+    driver = type(entry).name
+    if drivers and driver not in drivers:
+        raise ArgumentError(
+            f"`{ctx.command_path}` is for {listing(KINDS[each] for each in drivers)}, and {name} is {KINDS[driver]}:"
+            f" {HELP[driver]}"
+        )
     own = own_parameters(ctx, name, allowed_values(entry))
     given = {key: _parse(key, value) for key, value in options.items() if value not in (None, False)}
-    source: VolumeSource = entry(**own, **given)
+    return entry(**own, **given)
+
+
+def find_volume(ctx: typer.Context, name: str, catalog: str | None, **options: object) -> VolumeSource:
+    """The volume of an entry, with what was asked of it on the command line.
+
+    Raises:
+        ArgumentError: no such entry, one of another driver, or an argument that cannot be used.
+    """
+    source: VolumeSource = find_source(ctx, name, catalog, ("em_volume",), **options)
     return source
 
 
@@ -94,6 +135,8 @@ def parameters(entry: Any) -> list[dict[str, Any]]:
 
 def _parse(key: str, value: object) -> object:
     """A word of the command line as Python's argument of that name; a wrong one is left for our messages."""
+    if key == "filter":
+        return _conditions(cast(list[str], value))
     if key == "channels":
         return [name.strip() for name in str(value).split(",") if name.strip()]
     if key == "channel" and str(value).isdecimal():
@@ -107,6 +150,43 @@ def _parse(key: str, value: object) -> object:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def _conditions(words: Sequence[str]) -> dict[str, Any]:
+    """Conditions of a table as the mapping that Python takes.
+
+    Raises:
+        ArgumentError: one that is none.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        match = _CONDITION.fullmatch(word.strip())
+        if match is None:
+            raise ArgumentError(
+                f"--filter {word!r} is no condition: give a column, one of = != < <= > >=, and a value, as in"
+                " 'conf>=0.7', or several with commas, as in 'body=10000,10001'"
+            )
+        name, comparison, typed = match["name"], match["comparison"], match["value"]
+        values = [_scalar(each) for each in typed.split(",")]
+        if comparison == "=":
+            found[name] = values if len(values) > 1 else values[0]
+        else:
+            found.setdefault(name, {})
+            found[name][comparison] = values[0] if len(values) == 1 else typed
+    return found
+
+
+def _scalar(typed: str) -> Any:
+    """A number, true or false, nothing, or a text; in quotes a text that looks like one of these."""
+    text = typed.strip()
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def _no_entry(catalog: Any, name: str) -> str:
     names = [known for known, _ in walk(catalog)]
     tails = [known for known in names if known.rpartition(".")[2] == name]
@@ -114,8 +194,10 @@ def _no_entry(catalog: Any, name: str) -> str:
     return f"there is no entry {name!r}; there are {listing(names)}.{hint}"
 
 
-def announce_demo(source: VolumeSource) -> None:
+def announce_demo(source: Any) -> None:
     """Drawing the demo's tissue takes some seconds, once; say so before the silence."""
+    if type(source).name != "em_volume":
+        return
     if not any(channel.location.url.startswith("demo://") for channel in source.channels.values()):
         return
     from emcatalog.formats.demo import demo_folder

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any
 
 import typer
 
-from emcatalog.cli.entry import announce_demo, find_volume
+from emcatalog.cli.entry import announce_demo, find_source
 
 Entry = Annotated[str, typer.Argument(metavar="ENTRY", help="Name as `emcatalog list` prints it.", show_default=False)]
 CatalogFile = Annotated[
@@ -31,6 +31,17 @@ Align = Annotated[
     str | None, typer.Option(metavar="HOW", help="nearest puts channels of other voxel sizes on one grid.")
 ]
 Clip = Annotated[bool, typer.Option("--clip", help="Cut a box that sticks out down to what exists.")]
+Columns = Annotated[str | None, typer.Option(metavar="NAMES", help="Columns to read: x,y,z,body. Default: all.")]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="Rows to read, as in body=10000,10001 or conf>=0.7 or superclass!=none (quote it). May be given again.",
+    ),
+]
+Coordinates = Annotated[
+    str | None, typer.Option(metavar="X,Y,Z", help="Columns that the box is held against. Default: the table's own.")
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone.")]
 CacheDir = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="Folder or URL of the cache. Default: EMCATALOG_CACHE.")
@@ -53,17 +64,45 @@ def _box(
     """The signature that ``on_a_box`` gives to a command."""
 
 
-def on_a_box(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command of a function whose first argument is a source: it gets an entry and the options of a box.
+def _rows(
+    entry: Entry,
+    columns: Columns = None,
+    filter: Filter = None,  # noqa: A002  # its name in Python
+    bbox: Bbox = None,
+    units: Units = None,
+    coordinates: Coordinates = None,
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
+    catalog: CatalogFile = None,
+) -> None:
+    """The signature that ``on_a_table`` gives to a command."""
 
-    Typer reads a command's options from its signature, so that the shared ones are put there.
-    """
-    shared = list(signature(_box, eval_str=True).parameters.values())
+
+def on_a_box(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function whose first argument is a volume: it gets an entry and the options of a box."""
+    return _with_options(command, _box, ("em_volume",))
+
+
+def on_an_entry(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that takes volumes, tables and files; an option that an entry lacks is refused by it."""
+    return _with_options(command, _box, ("em_volume", "em_table", "em_files"))
+
+
+def on_a_table(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function whose first argument is a table: it gets an entry and the options of tables."""
+    return _with_options(command, _rows, ("em_table",))
+
+
+def _with_options(
+    command: Callable[..., None], options: Callable[..., None], drivers: Sequence[str]
+) -> Callable[..., None]:
+    """Typer reads a command's options from its signature, so that the shared ones are put there."""
+    shared = list(signature(options, eval_str=True).parameters.values())
     own = list(signature(command).parameters.values())[1:]
 
     def run(ctx: typer.Context, entry: str, catalog: str | None, **values: Any) -> None:
         box = {option.name: values.pop(option.name) for option in shared if option.name in values}
-        source = find_volume(ctx, entry, catalog, **box)
+        source = find_source(ctx, entry, catalog, drivers, **box)
         announce_demo(source)
         command(source, **values)
 

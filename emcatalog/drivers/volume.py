@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intake.source.base import DataSource, Schema
+from intake.source.base import Schema
 
-from emcatalog.errors import ArgumentError
+from emcatalog.drivers.progress import chunks_bar
+from emcatalog.drivers.source import EntrySource
+from emcatalog.errors import ArgumentError, listing
 
 if TYPE_CHECKING:
     import xarray as xr
     from PIL.Image import Image
 
-    from emcatalog.cutout import Cutout, StartProgress
-    from emcatalog.entries import ChannelModel, VolumeArguments
+    from emcatalog.classes import Classes
+    from emcatalog.cutout import Cutout
+    from emcatalog.describe.page import Description
+    from emcatalog.drivers.table import TableSource
+    from emcatalog.entries.volume import ChannelModel, VolumeArguments
     from emcatalog.fetch import FetchReport
     from emcatalog.plan import Plan
     from emcatalog.torch import GridDataset, SegmentationDataset
 
 
-class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
+class VolumeSource(EntrySource):
     """A box of one or more channels on one voxel grid, read through the sparse mirror.
 
     Arguments (all optional; the catalog gives the rest):
@@ -42,20 +45,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
 
     name = "em_volume"
     container = "xarray"
-    version = "1"
-    partition_access = False
-
-    def __init__(self, metadata: dict[str, Any] | None = None, **arguments: Any) -> None:
-        """Check the arguments; nothing is opened.
-
-        Raises:
-            ArgumentError: an argument that cannot be used.
-            CatalogError: a declaration of the catalog that is wrong.
-        """
-        from emcatalog.entries import norm_arguments  # pydantic, only where an entry is really used
-
-        super().__init__(metadata=metadata)
-        self.arguments: VolumeArguments = norm_arguments(arguments)
+    arguments: VolumeArguments
 
     @property
     def channels(self) -> dict[str, ChannelModel]:
@@ -81,7 +71,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
             SourceError: the source failed, after its retries.
             CacheError: the mirror cannot be written.
         """
-        return self._cutout().fetch(_bar(self) if progress else None)
+        return self._cutout().fetch(chunks_bar(self.name) if progress else None)
 
     def read(self, *, progress: bool = True) -> xr.Dataset:
         """The box in memory, fetched where it is missing.
@@ -102,7 +92,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         from emcatalog.dataset import renumber_instances, to_dataset
 
         cutout = self._cutout()
-        dataset = to_dataset(cutout, cutout.read(_bar(self) if progress else None), self._about())
+        dataset = to_dataset(cutout, cutout.read(chunks_bar(self.name) if progress else None), self._citation())
         return renumber_instances(dataset) if self.arguments.consecutive else dataset
 
     def to_dask(self) -> xr.Dataset:
@@ -111,7 +101,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
 
         self._keep_ids("to_dask()")
         cutout = self._cutout()
-        return to_dataset(cutout, lazy_arrays(cutout), self._about())
+        return to_dataset(cutout, lazy_arrays(cutout), self._citation())
 
     def export(self, path: str | Path, *, overwrite: bool = False, progress: bool = True) -> Path:
         """Write the box as a self-contained OME-Zarr 0.5 folder.
@@ -123,8 +113,8 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         from emcatalog.export import export
 
         self._keep_ids("export()")
-        bar = _bar(self) if progress else None
-        return export(self._cutout(), Path(path), self._about(), overwrite=overwrite, progress=bar)
+        bar = chunks_bar(self.name) if progress else None
+        return export(self._cutout(), Path(path), self._citation(), overwrite=overwrite, progress=bar)
 
     def preview(self, path: str | Path | None = None) -> Image:
         """A picture of the three middle planes, the labels beside the image; saved if a path is given."""
@@ -190,6 +180,73 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
             raise ArgumentError(f"split {split!r} has {len(boxes)} boxes: take to_grid() of each of split({split!r})")
         return open_grid(boxes[0], patch_shape, overlap, target, **options)
 
+    def classes(self, column: str, names: Sequence[str] | None = None) -> Classes:
+        """What each instance is, as the entry's tables say: by id, for ``to_torch(..., classes=...)``.
+
+        Args:
+            column: of one of the tables, such as ``"superclass"``.
+            names: the classes that count, numbered 1, 2, ... in this order. Default: all, in the order of the alphabet.
+
+        Raises:
+            ArgumentError: there is no such column or class.
+            SourceError, CacheError: the table cannot be read.
+        """
+        from emcatalog.classes import open_classes
+
+        return open_classes(self.arguments, column, names)
+
+    def annotate(self, column: str, *, names: Sequence[str] | None = None, progress: bool = True) -> xr.Dataset:
+        """The box with what each instance is: a volume of classes, and the class of every instance in it.
+
+        Args:
+            column: of one of the entry's tables, such as ``"superclass"``, ``"type"`` or ``"consensus_nt"``.
+            names: the classes that count, as in ``classes``.
+            progress: show a bar where somebody can see it.
+
+        Returns:
+            ``<column>`` (z, y, x), signed integers: 0 where there is no instance, 1, 2, ... for the classes, -1 for an
+            instance of which nobody says what it is; its attribute ``classes`` names them. And ``<column>_of`` (body):
+            the class of every instance in the box by name, ``"unlabelled"`` where nobody says.
+
+        Raises:
+            ArgumentError: there is no such column or class, or no channel of instances.
+            TooLargeError, SourceError, CacheError: as ``read``.
+        """
+        from emcatalog.dataset import annotate, to_dataset
+
+        instances = self._with(channels=[self._instances()])
+        classes = instances.classes(column, names)
+        cutout = instances._cutout()
+        found = to_dataset(cutout, cutout.read(chunks_bar(self.name) if progress else None), self._citation())
+        return annotate(found, instances._instances(), classes)
+
+    def paint(self, points: TableSource, radius_nm: float, *, by: str | None = "kind") -> xr.Dataset:
+        """Points of a table as a target volume: balls around those that lie in the box, or reach into it.
+
+        Args:
+            points: an entry with coordinates, such as ``cat.malecns_data.synapse_points``; its filter counts.
+            radius_nm: of the balls, nm: a voxel is in one if its centre is no farther away.
+            by: a column of which each value gets a volume of its own (``PreSyn`` and ``PostSyn`` are apart); None puts
+                all points into one, ``points``.
+
+        Returns:
+            A uint8 volume (z, y, x) for each, 1 in balls, on the grid that a read of the box would have.
+
+        Raises:
+            ArgumentError: a table without coordinates, a column that is not there, a radius that is none.
+            SourceError, CacheError: the table cannot be read.
+        """
+        from emcatalog.dataset import painted
+        from emcatalog.points import paint_points
+
+        if not hasattr(points, "to_arrow"):
+            raise ArgumentError(
+                f"{type(points).__name__} is no table: give one such as cat.malecns_data.synapse_points"
+            )
+        cutout = self._cutout()
+        masks = paint_points(points.arguments, cutout.grid, cutout.box, radius_nm, by)
+        return painted(cutout, masks, radius_nm, {**self._citation(), "points": points.name})
+
     @property
     def splits(self) -> list[str]:
         """Names of the sets of boxes that the entry declares, such as ``train`` and ``val``."""
@@ -203,12 +260,6 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
         """
         boxes = self.arguments.boxes_of(name)
         return [self._with(bbox=box, units=units) for box, units in boxes]
-
-    def _with(self, **arguments: Any) -> VolumeSource:
-        """This source with other arguments. Intake's own way, ``configure_new``, forgets the entry's parameters."""
-        other = type(self)(**{**self._captured_init_kwargs, **arguments})
-        other.name, other.description = self.name, self.description
-        return other
 
     def label_names(self, channel: str | None = None) -> dict[int, str]:
         """What the source calls the labels of a channel, by number; empty where it does not say.
@@ -224,15 +275,23 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
 
         return open_label_names(self.arguments, self.arguments.one(channel))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """With its name: Intake keeps the arguments alone, and a pickled source would not know what it is."""
-        return {**super().__getstate__(), "name": self.name, "description": self.description}
+    def _instances(self) -> str:
+        """Name of the channel of instances.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Made again from its arguments."""
-        named = {key: state.pop(key) for key in ("name", "description")}
-        super().__setstate__(state)
-        self.__dict__.update(named)
+        Raises:
+            ArgumentError: there is none, or several.
+        """
+        names = [name for name, model in self.channels.items() if model.kind == "instances"]
+        if len(names) != 1:
+            what = f"several channels of instances: choose one of {listing(names)} with channels=" if names else ""
+            raise ArgumentError(f"{self.name} has {what or 'no channel of instances among those that are read'}")
+        return names[0]
+
+    def about(self) -> Description:
+        """What it is, for a person; asks no network."""
+        from emcatalog.describe.volume import describe_volume
+
+        return describe_volume(self.arguments)
 
     def _cutout(self) -> Cutout:
         from emcatalog.cutout_opening import open_cutout
@@ -247,52 +306,7 @@ class VolumeSource(DataSource):  # type: ignore[misc]  # Intake has no types
                 " the ids"
             )
 
-    def _about(self) -> dict[str, str]:
-        keys = ("title", "licence", "citation", "doi", "homepage")
-        about = {key: str(self.metadata[key]) for key in keys if self.metadata.get(key)}
-        return {"entry": self.name, **about}
-
     def _get_schema(self) -> Schema:
         dtypes = {name: channel.dtype for name, channel in self.channels.items()}
         cutout = self._cutout()
         return Schema(dtype=dtypes, shape=cutout.box.shape, npartitions=1, extra_metadata={})
-
-    def _close(self) -> None:
-        """Nothing is kept open between calls."""
-
-    # Intake's base shows YAML in notebooks; our own HTML says more.
-    _ipython_display_ = None
-
-    def __repr__(self) -> str:
-        """What it is, in a few lines; asks no network."""
-        from emcatalog.describe import describe_text
-
-        return describe_text(self.name, self.description, self.metadata, self.arguments)
-
-    def _repr_html_(self) -> str:
-        from emcatalog.describe import describe_html
-
-        return describe_html(self.name, self.description, self.metadata, self.arguments)
-
-
-def _bar(source: VolumeSource) -> StartProgress:
-    """A progress bar on standard error where that is a terminal or a notebook."""
-
-    def start(chunks: int, nbytes: int) -> Any:
-        if find_spec("ipywidgets") is None:
-            from tqdm import tqdm  # tqdm.auto would warn that there are none
-        else:
-            from tqdm.auto import tqdm
-        # A notebook's standard error is no terminal, and somebody looks at it all the same.
-        disable = False if "ipykernel" in sys.modules else None
-        title = f"{source.name}, {chunks} chunks"
-        bar = tqdm(total=nbytes, desc=title, unit="B", unit_scale=True, disable=disable, leave=False)
-
-        def advance(_: int, arrived: int) -> None:
-            bar.update(arrived)
-            if bar.n >= nbytes:
-                bar.close()
-
-        return advance
-
-    return start

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, get_args
 
 import tensorstore as ts
 
-from emcatalog.entries import Dtype
+from emcatalog.entries.volume import Dtype
 from emcatalog.errors import SourceCorruptError, listing
 from emcatalog.formats.volume import ArraySpec, Volume
 from emcatalog.geometry import AXES, CHANNEL, Grid, ZyxNm, zyx

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final
 
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.errors import SourceCorruptError, SourceMissingError, listing
 from emcatalog.formats.documents import Documents
 from emcatalog.formats.multiscale import (

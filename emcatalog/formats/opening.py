@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.errors import MissingExtraError, SourceChangedError, SourceError
 from emcatalog.formats import demo
 from emcatalog.formats.documents import Documents

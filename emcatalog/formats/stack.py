@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.errors import NoRangesError, SourceCorruptError, SourceMissingError
 from emcatalog.formats.documents import Documents
 from emcatalog.formats.slice_files import Opened, SliceFiles

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from emcatalog.entries import ChannelModel
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.errors import SourceCorruptError, SourceMissingError, listing
 from emcatalog.formats.documents import Documents
 from emcatalog.formats.multiscale import (

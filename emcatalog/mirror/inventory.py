@@ -22,12 +22,20 @@ _SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<cell>\d+(/\d+)+
 """Key of a shard below the cache, in Zarr's default chunk key encoding."""
 
 
+_TABLE: Final = re.compile(
+    r"(?P<folder>.+/)(?P<name>[^/]+\.parquet)/(?P<part>part-\d+\.parquet)?.*"
+    r"|(?P<beside>.+/)\.(?P<made>[^/]+\.parquet)\.(download|partial-[^/]*)/.+"
+)
+"""Key of a file of a table's copy, or of one that is being made beside it."""
+
+
 @dataclass(frozen=True, slots=True)
 class MirrorFiles:
-    """One mirrored array on disk, or the files of a source that are kept beside its mirror."""
+    """One mirrored array on disk, the copy of a table, or files of a source that are kept as they are."""
 
     name: str
-    """Folder below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg/8x8x8.zarr``, or ``.../files``."""
+    """Folder below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg/8x8x8.zarr``, ``.../x.feather.parquet``, or
+    ``.../kept-files``."""
     nbytes: int
     """Of its shards or files."""
     shards: tuple[str, ...]
@@ -37,6 +45,11 @@ class MirrorFiles:
     def is_array(self) -> bool:
         """Whether it is a mirrored array."""
         return self.name.endswith(".zarr")
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is the copy of a table."""
+        return self.name.endswith(".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,7 @@ class BadShard:
 
 
 def list_mirrors(cache: Cache) -> list[MirrorFiles]:
-    """Every mirrored array, and every folder of kept files, by name.
+    """Every mirrored array, copy of a table, and folder of kept files, by name.
 
     Raises:
         CacheError: the cache cannot be listed.
@@ -64,7 +77,12 @@ def list_mirrors(cache: Cache) -> list[MirrorFiles]:
         key = path.removeprefix(root).strip("/")
         folder = key.removesuffix(f"/{ARRAY}/zarr.json")
         match, (before, kept, _) = _SHARD.fullmatch(key), key.partition(f"/{KEPT}/")
-        if kept and ".zarr/" not in key:
+        table = _TABLE.fullmatch(key)
+        if table and not kept:
+            name = (table["folder"] or table["beside"]) + (table["name"] or table["made"])
+            shards.setdefault(name, []).extend([key] if table["part"] else [])
+            sizes.setdefault(name, []).append(info["size"])
+        elif kept and ".zarr/" not in key:
             name = f"{before}/{KEPT}"
             shards.setdefault(name, [])
             sizes.setdefault(name, []).append(info["size"])
@@ -104,15 +122,19 @@ def remove_shard(cache: Cache, key: str) -> None:
 
 
 def remove_mirror(cache: Cache, name: str) -> None:
-    """Delete one mirrored array, or kept files, and the volume's description with the last of its scales.
+    """Delete one mirrored array, table or kept files, and the volume's description with the last of its scales.
 
     Args:
         cache: where it lies.
         name: ``MirrorFiles.name``.
     """
     filesystem, root = _filesystem(cache)
-    filesystem.rm(f"{root}/{name}", recursive=True)
-    folder = f"{root}/{name.rpartition('/')[0]}"
+    above, _, last = name.rpartition("/")
+    folder = f"{root}/{above}"
+    for path in filesystem.ls(folder, detail=False):
+        # What a table's copy is made from, and in, lies beside it.
+        if re.fullmatch(rf"{re.escape(last)}|\.{re.escape(last)}\.(download|partial-.*)", path.rpartition("/")[2]):
+            filesystem.rm(path, recursive=True)
     left = [path for path in filesystem.ls(folder, detail=False) if path.endswith(".zarr")]
     for document in (VOLUME_FILE, NAMES_FILE):
         if not left and filesystem.exists(f"{folder}/{document}"):

@@ -9,7 +9,7 @@ from typing import Final
 
 from emcatalog.cutout import Cutout
 from emcatalog.cutout_opening import open_coarse, open_cutout, open_label_names
-from emcatalog.entries import VolumeArguments
+from emcatalog.entries.volume import VolumeArguments
 from emcatalog.errors import ArgumentError, listing, suggest
 from emcatalog.geometry import Zyx
 from emcatalog.patches.region import Region, Source

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from emcatalog.classes import Classes
 from emcatalog.cutout import Cutout
 from emcatalog.errors import listing
 from emcatalog.geometry import Alignment, Box, Zyx, format_xyz, zyx
@@ -71,6 +72,8 @@ class Map:
     """From the region's grid to the map's."""
     middles: Box
     """Voxels of the region that the middle of a patch may be."""
+    classes: Classes | None = None
+    """What counts in the place of the map's ids; None where they do."""
 
     @property
     def name(self) -> str:
@@ -93,7 +96,8 @@ class Map:
 
     def read(self, block: Box) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """A block of the map, and how many middles each of its voxels stands for."""
-        values = self.cutout.at(block).begin_patch().result()[self.name]
+        ids = self.cutout.at(block).begin_patch().result()[self.name]
+        values = ids if self.classes is None else self.classes.of(ids)
         counts = [
             np.diff(np.searchsorted(column, np.arange(begin, end + 1))).astype(float)
             for column, begin, end in zip(self.columns, block.begin, block.end, strict=True)
@@ -199,7 +203,7 @@ def _nowhere(maps: Sequence[Map], wanted: Wanted) -> str:
     )
 
 
-def lay_over(region: Region, cutout: Cutout, firsts: Box, patch_shape: Zyx) -> Map:
+def lay_over(region: Region, cutout: Cutout, firsts: Box, patch_shape: Zyx, classes: Classes | None = None) -> Map:
     """A map of one region.
 
     Args:
@@ -207,6 +211,7 @@ def lay_over(region: Region, cutout: Cutout, firsts: Box, patch_shape: Zyx) -> M
         cutout: the map: one channel, on whatever grid.
         firsts: where a patch may begin in the region.
         patch_shape: voxels, (z, y, x).
+        classes: what counts in the place of the map's ids.
     """
     alignment = region.cutout.grid.nearest_in(cutout.grid)
-    return Map(cutout, alignment, firsts.translate([side // 2 for side in patch_shape]))
+    return Map(cutout, alignment, firsts.translate([side // 2 for side in patch_shape]), classes)

@@ -89,8 +89,9 @@ class Recipe:
         for _ in range(self.tries):
             place = self.sampler.draw(rng)
             region = self.regions[place.region]
-            labels = region.begin_labels(self._box(place), (0, 0, 0)).result()[region.labels or ""]
-            share = np.count_nonzero(labels != (self.target.unlabelled or 0)) / labels.size
+            labels = region.begin_labels(self._box(place), (0, 0, 0)).result()
+            known = labels != (self.target.unlabelled or 0) if region.classes is None else labels > 0
+            share = np.count_nonzero(known) / labels.size
             if share >= self.min_foreground:
                 return place
             best = max(best, share)

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from emcatalog.classes import Classes, open_classes
 from emcatalog.cutout import Cutout, PatchReading
 from emcatalog.cutout_opening import open_cutout
-from emcatalog.entries import VolumeArguments
+from emcatalog.entries.volume import VolumeArguments
 from emcatalog.errors import ArgumentError, listing, suggest
 from emcatalog.geometry import Box, Zyx, format_xyz, same_size, zyx
 
@@ -39,6 +40,8 @@ class Region:
     """Name of the channel that a network gets."""
     labels: str | None
     """Name of the channel that it learns; None where there is nothing to learn."""
+    classes: Classes | None = None
+    """What is learned in the place of the labels' ids; None where it is they."""
 
     @property
     def num_channels(self) -> int:
@@ -71,12 +74,13 @@ class Region:
         raw = self.cutout.of(self.raw).at(patch).begin_patch()
         return RegionReading(self, raw, None if self.labels is None else self.begin_labels(patch, halo))
 
-    def begin_labels(self, patch: Box, halo: Zyx) -> PatchReading:
+    def begin_labels(self, patch: Box, halo: Zyx) -> LabelsReading:
         """Begin to read the labels of a patch with their halo."""
         assert self.labels is not None, "a region without labels has none to read"
         begin = [a - h for a, h in zip(patch.begin, halo, strict=True)]
         end = [b + h for b, h in zip(patch.end, halo, strict=True)]
-        return self.cutout.of(self.labels).at(Box(zyx(begin), zyx(end))).begin_patch()
+        reading = self.cutout.of(self.labels).at(Box(zyx(begin), zyx(end))).begin_patch()
+        return LabelsReading(reading, self.labels, self.classes)
 
     def info(self, patch: Box) -> dict[str, Any]:
         """Where a patch lies, so that it can be opened again.
@@ -94,12 +98,30 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelsReading:
+    """Labels on their way into memory."""
+
+    reading: PatchReading
+    name: str
+    classes: Classes | None
+
+    def result(self) -> NDArray[Any]:
+        """Ids, or classes, (z, y, x) with their halo.
+
+        Raises:
+            NotCachedError, SourceError, CacheError: what is missing cannot be fetched.
+        """
+        ids = self.reading.result()[self.name]
+        return ids if self.classes is None else self.classes.of(ids)
+
+
+@dataclass(frozen=True, slots=True)
 class RegionReading:
     """A patch on its way into memory."""
 
     region: Region
     raw: PatchReading
-    labels: PatchReading | None
+    labels: LabelsReading | None
 
     def result(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Raw (c, z, y, x), and labels (z, y, x) with their halo.
@@ -109,18 +131,19 @@ class RegionReading:
         """
         raw = self.raw.result()[self.region.raw]
         raw = raw if self.region._is_4d else raw[None]
-        if self.labels is None:
-            return raw, None
-        return raw, self.labels.result()[self.region.labels or ""]
+        return raw, None if self.labels is None else self.labels.result()
 
 
-def open_region(source: Source, raw: str | None, labels: str | None, *, learns: Sequence[str]) -> Region:
+def open_region(
+    source: Source, raw: str | None, labels: str | None, classes: str | Classes | None = None, *, learns: Sequence[str]
+) -> Region:
     """The region that a source is.
 
     Args:
         source: an entry with its arguments.
         raw: name of the channel that a network gets. Default: the image.
         labels: name of the channel that it learns. Default: the only one of a kind that fits.
+        classes: what its instances are, in the place of their ids: a column of the entry's tables.
         learns: kinds of channels that fit, best first; empty where nothing is to be learned.
 
     Raises:
@@ -142,7 +165,8 @@ def open_region(source: Source, raw: str | None, labels: str | None, *, learns: 
         raise ArgumentError(f"{source.name}: {labels} has an axis of channels, which labels must not; name another")
     if labels is not None and learns and cutout.channels[labels].dtype.kind not in "ui":
         raise ArgumentError(f"{source.name}: {labels} holds {cutout.channels[labels].dtype}, which are no labels")
-    return Region(source.name, cutout, raw, labels if learns else None)
+    known = open_classes(arguments, classes) if isinstance(classes, str) else classes
+    return Region(source.name, cutout, raw, labels if learns else None, known)
 
 
 def _choose(argument: str, asked: str | None, source: Source, wanted: Sequence[str]) -> str:
@@ -170,6 +194,20 @@ def _choose(argument: str, asked: str | None, source: Source, wanted: Sequence[s
     raise ArgumentError(
         f"{source.name} has no channel of kind {' or '.join(wanted)} to take as {argument}; there are {there}: {advice}"
     )
+
+
+def check_same_classes(regions: Sequence[Region]) -> None:
+    """Refuse regions in which one number means two classes.
+
+    Raises:
+        ArgumentError: the message says how to name them.
+    """
+    named = {None if region.classes is None else region.classes.names for region in regions}
+    if len(named) > 1:
+        raise ArgumentError(
+            "the sources have other classes, so that one number would mean two things: give"
+            " classes=source.classes(column, names=[...]) with those that all of them have"
+        )
 
 
 def check_alike(regions: Sequence[Region]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from emcatalog.classes import Classes
 from emcatalog.errors import ArgumentError
 from emcatalog.geometry import Box, Zyx, format_xyz, zyx
 from emcatalog.patches.intensity import RawTransform, norm_raw_transform
@@ -20,7 +21,7 @@ from emcatalog.patches.targets import NO_HALO
 from emcatalog.patches.tiling import ORIGIN, Tiling, tile
 from emcatalog.torch.dataset import Item, check_index
 from emcatalog.torch.item import ProcessBound, as_tensor, item_dtypes, widen
-from emcatalog.torch.opening import check_source, norm_patch_shape
+from emcatalog.torch.opening import check_classes, check_source, norm_patch_shape
 
 
 class GridDataset(ProcessBound, Dataset[Item]):
@@ -96,6 +97,7 @@ def open_grid(
     *,
     raw: str | None = None,
     labels: str | None = None,
+    classes: str | Classes | None = None,
     offsets: Sequence[Sequence[int]] | None = None,
     mask: bool = False,
     unlabelled: int | None = 0,
@@ -111,6 +113,7 @@ def open_grid(
         target: None for raw alone; otherwise, as everything that follows, as in ``open_dataset``.
         raw: channel that a network gets.
         labels: channel that the target is made of.
+        classes: of its instances.
         offsets: of affinities.
         mask: whether the target says where it is valid.
         unlabelled: id of voxels of which nothing is known.
@@ -124,7 +127,7 @@ def open_grid(
     check_source(source)
     shape = norm_patch_shape(patch_shape)
     wanted = norm_target(target, shape, offsets=offsets, mask=mask, unlabelled=unlabelled, dtype=target_dtype)
-    region = open_region(source, raw, labels, learns=wanted.learns)
+    region = open_region(source, raw, labels, classes, learns=check_classes(wanted, classes))
     tiling = tile(zyx(region.cutout.box.shape), shape, _norm_overlap(overlap))
     return GridDataset(region, tiling, wanted, norm_raw_transform(raw_transform))
 

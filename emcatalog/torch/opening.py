@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from emcatalog.classes import Classes
 from emcatalog.errors import ArgumentError
 from emcatalog.geometry import Box, Zyx, zyx
 from emcatalog.patches.intensity import norm_raw_transform
@@ -16,9 +17,9 @@ from emcatalog.patches.maps import Labels, open_map
 from emcatalog.patches.orientation import AS_STORED, orientations, stored_halo
 from emcatalog.patches.places import Wanted, find_places, lay_over
 from emcatalog.patches.recipe import Recipe
-from emcatalog.patches.region import Region, Source, check_alike, open_region
+from emcatalog.patches.region import Region, Source, check_alike, check_same_classes, open_region
 from emcatalog.patches.sampler import Sampler, Uniform
-from emcatalog.patches.target import norm_target
+from emcatalog.patches.target import Target, norm_target
 from emcatalog.torch.dataset import SegmentationDataset, whole
 from emcatalog.torch.transform import Transform
 
@@ -30,6 +31,7 @@ def open_dataset(
     *,
     raw: str | None = None,
     labels: str | None = None,
+    classes: str | Classes | None = None,
     offsets: Sequence[Sequence[int]] | None = None,
     mask: bool = False,
     halo: bool = False,
@@ -57,6 +59,9 @@ def open_dataset(
             (float32), a function of labels (z, y, x) int64, or None for raw alone.
         raw: channel that a network gets. Default: the image.
         labels: channel that it learns. Default: the only one that fits the target.
+        classes: for ``target="semantic"`` of instances: what each is, by a column of the entry's tables such as
+            ``"superclass"``, or ``source.classes(...)``. 0 is no instance, 1, 2, ... are the classes, -1 is an instance
+            of which nobody says what it is (``ignore_index`` of a loss).
         offsets: of affinities, (z, y, x) from a voxel to the one that it is compared with.
         mask: for affinities and boundaries: as many channels again that say where the first ones are valid: neighbours
             in the patch, and labelled. Without it they are 0 there.
@@ -99,8 +104,10 @@ def open_dataset(
         dtype=target_dtype,
     )  # fmt: skip
     share = _norm_share(min_foreground)
-    regions = [open_region(source, raw, labels, learns=wanted.learns) for source in given]
+    learns = check_classes(wanted, classes)
+    regions = [open_region(source, raw, labels, classes, learns=learns) for source in given]
     check_alike(regions)
+    check_same_classes(regions)
     turns = orientations(shape, regions[0].cutout.grid.voxel_size_nm) if augment else (AS_STORED,)
     around = stored_halo(wanted.halo, turns)
     firsts = [region.firsts(shape, around) for region in regions]
@@ -115,6 +122,19 @@ def open_dataset(
     return SegmentationDataset(
         recipe, fill if samples is None else whole("samples", samples), transform, return_info=return_info
     )
+
+
+def check_classes(target: Target, classes: str | Classes | None) -> tuple[str, ...]:
+    """Kinds of channels that a target can be made of, best first: classes are those of instances.
+
+    Raises:
+        ArgumentError: classes for a target that has none.
+    """
+    if classes is None:
+        return target.learns
+    if target.name != "semantic" and target.make is None:
+        raise ArgumentError("classes= belong to target='semantic', or to a function of the caller's")
+    return ("instances",)
 
 
 def check_source(source: object) -> None:
@@ -180,10 +200,11 @@ def _sampler(
     if balance:
         if balance is not True and not isinstance(balance, Sequence):
             raise ArgumentError(f"balance={balance!r}: give True, or a list of the classes that count")
-        classes = None if balance is True else tuple(whole("balance", each, least=0) for each in balance)
+        every = None if regions[0].classes is None else tuple(range(1, len(regions[0].classes.names) + 1))
+        wanted = every if balance is True else tuple(whole("balance", each, least=0) for each in balance)
         maps = [
-            lay_over(region, region.cutout.of(region.labels or ""), first, patch_shape)
+            lay_over(region, region.cutout.of(region.labels or ""), first, patch_shape, region.classes)
             for region, first in zip(regions, firsts, strict=True)
         ]
-        return find_places(maps, Wanted(classes, apart=True), patch_shape)
+        return find_places(maps, Wanted(wanted, apart=True), patch_shape)
     return Uniform(firsts, [region.cutout.box.voxels for region in regions])

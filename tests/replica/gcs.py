@@ -18,7 +18,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -52,10 +52,19 @@ def generation(stat: os.stat_result) -> int:
 class GcsHandler:
     """Answers the reading part of the JSON API for the folders under `root`."""
 
-    def __init__(self, root: str | os.PathLike[str], private: Collection[str] = (), page: int = PAGE) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        private: Collection[str] = (),
+        page: int = PAGE,
+        token: str | None = None,
+        md5: Mapping[str, str | None] | None = None,
+    ) -> None:
         self._root = pathlib.Path(root).resolve()
         self._private = frozenset(private)
         self._page = page
+        self._token = token
+        self._stated = md5 or {}
         self._md5: dict[tuple[str, int], str] = {}
 
     def __call__(self, call: Call) -> Answer:
@@ -83,12 +92,15 @@ class GcsHandler:
 
     def _refusal(self, call: Call, bucket: str) -> Answer | None:
         """Why `bucket` cannot be read: Google answers 401 to who is anonymous, 403 to who shows a wrong token."""
-        if bucket in self._private:
+        if bucket in self._private and not self._is_owner(call):
             status, who = (403, "The caller") if "authorization" in call.headers else (401, "Anonymous caller")
             return error(status, f"{who} does not have storage.objects.get access to the Google Cloud Storage object.")
         if "/" in bucket or bucket in ("..", ".") or not (self._root / bucket).is_dir():
             return error(404, "The specified bucket does not exist.")
         return None
+
+    def _is_owner(self, call: Call) -> bool:
+        return self._token is not None and call.headers.get("authorization") == f"Bearer {self._token}"
 
     def _object(self, call: Call, bucket: str, name: str, query: dict[str, str]) -> Answer:
         path = self._find(bucket, name)
@@ -98,18 +110,22 @@ class GcsHandler:
         if unmet := _unmet_condition(query, generation(stat)):
             return Answer(304) if unmet == 304 else error(unmet, "At least one of the pre-conditions did not hold.")
         if query.get("alt") == "media" or call.target.startswith("/download"):
-            return answer_file(call, path, stat, self._headers(path, stat))
+            return answer_file(call, path, stat, self._headers(call, path, stat))
         return Answer(200, json.dumps(self._metadata(bucket, name, path)).encode(), _JSON)
 
     def _find(self, bucket: str, name: str) -> pathlib.Path | None:
         path = pathlib.Path(os.path.normpath(self._root / bucket / name))
         return path if path.is_relative_to(self._root / bucket) and path.is_file() else None
 
-    def _headers(self, path: pathlib.Path, stat: os.stat_result) -> tuple[tuple[str, str], ...]:
-        return (("x-goog-generation", str(generation(stat))), ("x-goog-metageneration", "1"))
+    def _headers(self, call: Call, path: pathlib.Path, stat: os.stat_result) -> tuple[tuple[str, str], ...]:
+        # Google says it with every answer; here it takes a pass over the file.
+        md5 = self._md5_of(path, stat) if call.method == "HEAD" else None
+        checksum = [("x-goog-hash", f"md5={md5}")] if md5 else []
+        return (("x-goog-generation", str(generation(stat))), ("x-goog-metageneration", "1"), *checksum)
 
     def _metadata(self, bucket: str, name: str, path: pathlib.Path) -> dict[str, Any]:
         stat = path.stat()
+        md5 = self._md5_of(path, stat)
         changed = datetime.datetime.fromtimestamp(stat.st_mtime, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return {
             "kind": "storage#object",
@@ -121,13 +137,17 @@ class GcsHandler:
             "contentType": "application/octet-stream",
             "storageClass": "STANDARD",
             "size": str(stat.st_size),
-            "md5Hash": self._md5_of(path, stat),
+            **({"md5Hash": md5} if md5 else {}),
             "etag": base64.b64encode(str(generation(stat)).encode()).decode(),
             "timeCreated": changed,
             "updated": changed,
         }
 
-    def _md5_of(self, path: pathlib.Path, stat: os.stat_result) -> str:
+    def _md5_of(self, path: pathlib.Path, stat: os.stat_result) -> str | None:
+        """What is said of the object's bytes; of an object that was composed of others Google says nothing."""
+        name = path.relative_to(self._root).as_posix()
+        if name in self._stated:
+            return self._stated[name]
         key = (str(path), stat.st_mtime_ns)
         if key not in self._md5:
             with path.open("rb") as stream:
@@ -156,12 +176,12 @@ class GcsHandler:
     # --- https://storage.googleapis.com/BUCKET/OBJECT
 
     def _object_url(self, call: Call, bucket: str, name: str) -> Answer:
-        if bucket in self._private:
+        if bucket in self._private and not self._is_owner(call):
             return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>")
         path = self._find(bucket, name) if "/" not in bucket else None
         if path is None:
             return Answer(404, b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>")
-        return answer_file(call, path, path.stat(), self._headers(path, path.stat()))
+        return answer_file(call, path, path.stat(), self._headers(call, path, path.stat()))
 
 
 def _unmet_condition(query: dict[str, str], now: int) -> int | None:
@@ -196,10 +216,24 @@ def _name(token: str) -> str:
 
 @contextmanager
 def serve_gcs(
-    root: str | os.PathLike[str], private: Collection[str] = (), page: int = PAGE, latency_s: float = 0.0
+    root: str | os.PathLike[str],
+    private: Collection[str] = (),
+    page: int = PAGE,
+    latency_s: float = 0.0,
+    token: str | None = None,
+    md5: Mapping[str, str | None] | None = None,
 ) -> Iterator[Server]:
-    """A Cloud Storage that holds a bucket for each folder in `root`; those named in `private` cannot be read."""
-    server = Server(GcsHandler(root, private, page))
+    """A Cloud Storage that holds a bucket for each folder in `root`.
+
+    Args:
+        root: The buckets.
+        private: Those that nobody reads without a token.
+        page: Names on one page of a listing.
+        latency_s: Seconds that pass before each answer.
+        token: With which the private ones are read.
+        md5: By `bucket/object`, what is said of it in place of its checksum (base64); None for nothing.
+    """
+    server = Server(GcsHandler(root, private, page, token, md5))
     server.latency_s = latency_s
     with running(server):
         yield server

@@ -73,7 +73,8 @@ def public_read(bucket: str) -> dict[str, Any]:
     statement = {
         "Effect": "Allow",
         "Principal": "*",
-        "Action": ["s3:GetObject", "s3:ListBucket"],
+        # At Amazon the first allows the second; moto asks for it.
+        "Action": ["s3:GetObject", "s3:HeadObject", "s3:ListBucket"],
         "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
     }
     return {"Version": "2012-10-17", "Statement": [statement]}

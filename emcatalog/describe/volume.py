@@ -1,53 +1,54 @@
-"""What a source is, for a person: text for a terminal, HTML for a notebook. Asks no network."""
+"""What a volume is, for a person. Asks no network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from html import escape
-from typing import Any, Final
+from typing import Any
 
-from emcatalog.entries import ChannelModel, VolumeArguments, typical_ratio
+from emcatalog.describe.page import Description, Part, format_bytes, said_of
+from emcatalog.entries.volume import ChannelModel, VolumeArguments, typical_ratio
 from emcatalog.geometry import NmBox, ZyxNm, format_xyz
 from emcatalog.locations import STORED_AXES
 
-_ABOUT: Final = ("title", "organism", "tissue", "modality", "licence", "citation", "doi", "homepage", "sources")
-_BRIEFLY: Final = ("licence", "citation", "doi")
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+
+def describe_volume(arguments: VolumeArguments) -> Description:
+    """The channels of an entry, and the box that a read would give."""
+    volumes = {**arguments.chosen, **_unread(arguments)}
+    parts = tuple(_part(name, model, is_read=name in arguments.chosen) for name, model in volumes.items())
+    first, voxel = next(iter(volumes.values())), f"{_size_xyz(arguments.voxel_size)} nm"
+    size = (extent(first), f"voxels of {voxel}", stored_size(arguments.volumes.values()))
+    return Description("channel", parts, box_facts(arguments), dict(_options(arguments)), size, voxel)
 
 
-def describe_text(name: str, description: str | None, metadata: Mapping[str, Any], arguments: VolumeArguments) -> str:
-    """A few lines."""
-    rows = [(channel, _sentence(model)) for channel, model in arguments.chosen.items()]
-    if unread := [_with_doubt(channel, model) for channel, model in unread_channels(arguments).items()]:
-        rows.append(("not read", ", ".join(unread)))
-    rows += box_facts(arguments).items()
-    rows += [(key, text) for key, text in about_facts(metadata).items() if key in _BRIEFLY]
-    width = max(map(len, (*arguments.chosen, "resolution")))
-    return "\n".join([f"<{name}> {description or ''}".rstrip(), *(f"  {key:<{width}} {text}" for key, text in rows)])
+def _part(name: str, model: ChannelModel, *, is_read: bool) -> Part:
+    brief = _brief_facts(model)
+    facts = tuple(volume_facts(model))
+    kind = f"{model.kind}, {model.dtype}"
+    return Part(name, kind, _sentence(model), brief, facts, is_read, model.unconfirmed is None)
 
 
-def describe_html(name: str, description: str | None, metadata: Mapping[str, Any], arguments: VolumeArguments) -> str:
-    """Two tables, the channels and everything else; and behind each channel's name all that is declared of it."""
-    unread = unread_channels(arguments)
-    volumes = {**arguments.chosen, **unread}
-    headings = "".join(f"<th>{escape(key)}</th>" for key in ("channel", *_brief_facts(next(iter(volumes.values())))))
-    channels = _rows(
-        (f"{channel} (not read)" if channel in unread else channel, *_brief_facts(model).values())
-        for channel, model in volumes.items()
-    )
-    details = "".join(
-        f"<details><summary>{escape(channel)}</summary><table>{_rows(volume_facts(model))}</table></details>"
-        for channel, model in volumes.items()
-    )
-    facts = {**box_facts(arguments), **about_facts(metadata)}
-    return (
-        f"<div><b>{escape(name)}</b> {escape(description or '')}"
-        f"<table><tr>{headings}</tr>{channels}</table><table>{_rows(facts.items())}</table>{details}</div>"
-    )
+def _options(arguments: VolumeArguments) -> Iterator[tuple[str, str]]:
+    if arguments.bbox is not None:
+        yield "--bbox", _typed(arguments.bbox)
+    yield "--units", str(arguments.units)
 
 
-def unread_channels(arguments: VolumeArguments) -> dict[str, ChannelModel]:
+def _typed(bbox: Any) -> str:
+    """As it is typed, whatever form the catalog wrote it in."""
+    if isinstance(bbox, str):
+        return bbox
+    pairs = [bbox[axis] for axis in "xyz"] if isinstance(bbox, Mapping) else [bbox]
+    return ",".join(str(edge) for pair in pairs for edge in pair)
+
+
+def _size_xyz(size: tuple[float, float, float]) -> str:
+    """A voxel size (x, y, z): one number where it is a cube."""
+    x, y, z = size
+    return format_size((z, y, x))
+
+
+def _unread(arguments: VolumeArguments) -> dict[str, ChannelModel]:
     """The channels that the entry has besides those that are read, by name."""
     return {channel: model for channel, model in arguments.volumes.items() if channel not in arguments.chosen}
 
@@ -66,17 +67,9 @@ def volume_facts(model: ChannelModel) -> Iterator[tuple[str, str]]:
     if model.chunk or model.encoding:
         chunk = f"{' x '.join(map(str, model.chunk))} voxels" if model.chunk else ""
         yield "chunk", ", ".join(filter(None, (chunk, model.encoding)))
-    yield "address", model.url
     if model.axes != STORED_AXES:
         yield "axes", f"stored x, y, z are {', '.join(model.axes)} in space"
-    if model.note:
-        yield "note", model.note
-    yield "numbers from", model.source
-
-
-def about_facts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """What the catalog says of the dataset as a whole: licence, citation, ..."""
-    return {key: _text(metadata[key]) for key in _ABOUT if metadata.get(key)}
+    yield from said_of(model)
 
 
 def box_facts(arguments: VolumeArguments) -> dict[str, str]:
@@ -129,14 +122,6 @@ def extent(channel: ChannelModel) -> str:
 def format_size(size_nm: ZyxNm) -> str:
     """A voxel size (z, y, x) for a person, along x, y, z: one number where it is a cube."""
     return f"{size_nm[0]:.10g}" if len(set(size_nm)) == 1 else format_xyz(size_nm)
-
-
-def format_bytes(number: float) -> str:
-    """Bytes for a person, in units of thousands: ``525 GB``."""
-    power = min(len(_UNITS) - 1, int(math.log10(max(number, 1)) // 3))
-    if power + 1 < len(_UNITS) and number >= 999.5 * 1000**power:
-        power += 1  # three digits of it are 1000
-    return f"{number / 1000**power:.3g} {_UNITS[power]}"
 
 
 def _brief_facts(model: ChannelModel) -> dict[str, str]:
@@ -205,16 +190,3 @@ def _itemsize(channel: ChannelModel) -> int:
     import numpy as np
 
     return np.dtype(channel.dtype).itemsize
-
-
-def _text(value: object) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _rows(rows: Iterable[Iterable[object]]) -> str:
-    return "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-
-
-def _cell(content: object) -> str:
-    text = escape(str(content))
-    return f"<td><b>{text}</b></td>" if "NOT CONFIRMED" in text else f"<td>{text}</td>"

@@ -1,61 +1,21 @@
-"""What a catalog declares, held against what the source says of itself."""
+"""A volume: what the catalog declares, held against its metadata documents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-from emcatalog.entries import ChannelModel
+from emcatalog.audit.report import NONE, Audit, differences, undeclared
+from emcatalog.entries.volume import ChannelModel
 from emcatalog.errors import SourceError
 from emcatalog.formats.opening import inspect_volume
 from emcatalog.formats.volume import VolumeSpec
 from emcatalog.geometry import ZyxNm, format_xyz, reverse, same_size
-from emcatalog.lock import LockedDocument, read_lock
+from emcatalog.lock import read_lock
 from emcatalog.settings import Settings
 
-_NONE: Final = "none"
 
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One declaration that is not what the source says."""
-
-    key: str
-    """As in the catalog: ``shape``, ``dtype``, ``scales``, ..."""
-    declared: str
-    """What the catalog says."""
-    found: str
-    """What the source says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """One volume, looked at."""
-
-    url: str
-    """As declared."""
-    differences: tuple[Difference, ...] = ()
-    """Declarations that are wrong."""
-    undeclared: Mapping[str, str] | None = None
-    """What the source says and the catalog does not."""
-    changed: tuple[str, ...] = ()
-    """Metadata documents that are not what the lock file says."""
-    documents: Mapping[str, LockedDocument] | None = None
-    """The metadata documents as they are now."""
-    failure: SourceError | None = None
-    """Why nothing could be looked at."""
-    expected_failure: bool = False
-    """Whether the catalog says itself that its address is not confirmed."""
-
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing has to be done."""
-        return not self.differences and not self.changed and (self.failure is None or self.expected_failure)
-
-
-def audit(model: ChannelModel, settings: Settings) -> Audit:
+def audit_volume(model: ChannelModel, settings: Settings) -> Audit:
     """Ask a source for its metadata and compare; a source that cannot be read is part of the answer.
 
     Raises:
@@ -77,9 +37,7 @@ def audit(model: ChannelModel, settings: Settings) -> Audit:
         if address in lock.documents and lock.documents[address].sha256 != document.sha256
     ]
     declared, found = _declared(model), _found(volume, model)
-    differences = [Difference(key, text, found[key]) for key, text in declared.items() if text != found[key]]
-    undeclared = {key: text for key, text in found.items() if key not in declared and text != _NONE}
-    return Audit(model.url, tuple(differences), undeclared, tuple(changed), documents)
+    return Audit(model.url, differences(declared, found), undeclared(declared, found), tuple(changed), documents)
 
 
 def _declared(model: ChannelModel) -> dict[str, str]:
@@ -109,7 +67,7 @@ def _found(volume: VolumeSpec, model: ChannelModel) -> dict[str, str]:
         "scales": _sizes(sizes),
         "chunk": _xyz(tuple(reversed(finest.chunk[-3:]))),
         "encoding": finest.encoding,
-        "num_channels": str(finest.num_channels or _NONE),
+        "num_channels": str(finest.num_channels or NONE),
     }
 
 

@@ -1,7 +1,4 @@
-"""What a catalog file says, as pydantic models: the only place where YAML becomes types.
-
-Triples in YAML are (x, y, z), the field's usual order.
-"""
+"""What a catalog file says of volumes, and what a caller may ask of them."""
 
 from __future__ import annotations
 
@@ -10,39 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
-from os import PathLike
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from emcatalog.errors import (
-    ArgumentError,
-    CatalogError,
-    NoVariantError,
-    UnknownArgumentError,
-    listing,
-    suggest,
+from emcatalog.entries.common import (
+    Arguments,
+    Declared,
+    Size,
+    XyzNm,
+    box_and_units,
+    choose_variant,
+    norm_box,
 )
-from emcatalog.geometry import AXES, Grid, NmBox, ZyxNm, check_units, norm_bbox, norm_resolution, reverse
+from emcatalog.entries.table import TableModel
+from emcatalog.errors import ArgumentError, UnknownArgumentError, listing, suggest
+from emcatalog.geometry import AXES, Grid, NmBox, ZyxNm, norm_bbox, norm_resolution, reverse
 from emcatalog.locations import STACKS, STORED_AXES, Location, StorageOptions, parse_location
-
-
-def _cube(size: object) -> object:
-    return (size, size, size) if isinstance(size, (int, float)) and not isinstance(size, bool) else size
-
-
-def _path(path: object) -> object:
-    return str(path) if isinstance(path, PathLike) else path
 
 
 def _address(url: str) -> str:
@@ -56,30 +37,8 @@ def _axes(axes: str) -> str:
     return axes
 
 
-def choose_variant(values: object) -> object:
-    """A mapping with ``variant`` and ``variants``, as the variant that was chosen laid over the rest of its keys."""
-    if not isinstance(values, Mapping) or "variants" not in values:
-        return values
-    rest = {key: value for key, value in values.items() if key not in ("variant", "variants")}
-    variants, chosen = values["variants"], values.get("variant")
-    if not isinstance(variants, Mapping) or not all(isinstance(one, Mapping) for one in variants.values()):
-        raise ValueError("variants is a mapping of a name to keys of the channel")
-    if not isinstance(chosen, str):
-        raise ValueError(f"variant {chosen!r} is not among {listing(variants)}")
-    if chosen not in variants:
-        there = listing(variants)
-        facts = {"chosen": repr(chosen), "there": there}
-        raise PydanticCustomError(_NO_VARIANT, "there is no {chosen}; there are {there}", facts)
-    return {**rest, **variants[chosen]}
-
-
-def _box_and_units(box: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """A box of the catalog, which says itself what it is in."""
-    return {axis: pair for axis, pair in box.items() if axis != "units"}, box.get("units", "voxel")
-
-
 def _box(box: dict[str, Any]) -> dict[str, Any]:
-    bare, units = _box_and_units(box)
+    bare, units = box_and_units(box)
     norm_bbox(bare, units, (1.0, 1.0, 1.0))
     return box
 
@@ -90,15 +49,10 @@ def _channel_name(name: str) -> str:
     return name
 
 
-_NO_VARIANT: Final = "no_variant"
-"""Type of pydantic's error for what is a caller's mistake and not the catalog's."""
-
 Kind = Literal["image", "instances", "semantic", "mask"]
 Dtype = Literal[
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"
 ]  # fmt: skip
-_Length = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-_Size = Annotated[int, Field(gt=0, strict=True)]
 TYPICAL_RATIO: Final = {
     "raw": 1.0, "jpeg": 0.17, "jxl": 0.12, "png": 0.7, "compressed_segmentation": 0.01, "blosc": 0.7, "gzip": 0.7,
     "zlib": 0.7, "bz2": 0.6, "bzip2": 0.6, "xz": 0.6, "zstd": 0.7, "tiff": 1.1, "png stack": 0.02,
@@ -106,9 +60,6 @@ TYPICAL_RATIO: Final = {
 """Stored bytes for a byte of voxels by (the first word of) an encoding, for estimates only: FIB-25 at 8 nm gave 0.17
 (jpeg) and 0.005 (labels); a liver slice of 800 MB is stored in 880 MB of LZW."""
 
-_LENGTH: Final = {"type": "number", "exclusiveMinimum": 0}
-_CUBE: Final = {"anyOf": [_LENGTH, {"type": "array", "items": _LENGTH, "minItems": 3, "maxItems": 3}]}
-XyzNm = Annotated[tuple[_Length, _Length, _Length], BeforeValidator(_cube), WithJsonSchema(_CUBE)]
 _Index = Annotated[int, Field(strict=True)]
 Xyz = tuple[_Index, _Index, _Index]
 _BOXES: Final = {"type": "array", "minItems": 1, "items": {"type": "object"}}
@@ -127,13 +78,7 @@ Splits = Annotated[
 ChannelName = Annotated[str, AfterValidator(_channel_name)]
 
 
-class Strict(BaseModel):
-    """A model that knows all its keys, and does not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ChannelModel(Strict):
+class ChannelModel(Declared):
     """One volume of an entry, as far as it can be known without network."""
 
     url: Annotated[str, AfterValidator(_address)]
@@ -149,33 +94,21 @@ class ChannelModel(Strict):
     (that of expanded tissue). Scales and offsets of the source are then counted in voxels."""
     axes: Annotated[str, AfterValidator(_axes)] = STORED_AXES
     """What the stored x, y and z are in space: ``yxz`` where x and y are swapped. All other keys are in space."""
-    shape: tuple[_Size, _Size, _Size] | None = None
+    shape: tuple[Size, Size, Size] | None = None
     """Voxels of the finest scale; left out where it is not confirmed."""
     offset: Xyz | None = None
     """First voxel of the finest scale; for a stack, its z is the number of the first slice. Default: 0, 0, 0."""
-    num_channels: _Size | None = None
+    num_channels: Size | None = None
     """Channels, where the volume has an axis of them."""
     scales: tuple[XyzNm, ...] = ()
     """Voxel sizes that exist; a number stands for a cube. Default: the finest alone."""
-    chunk: tuple[_Size, _Size, _Size] | None = None
+    chunk: tuple[Size, Size, Size] | None = None
     """Voxels of a stored chunk."""
     encoding: str | None = None
     """How chunks are stored."""
-    stored_bytes: _Size | None = None
+    stored_bytes: Size | None = None
     """On the remote, all scales; left out where nobody says."""
-    source: str = Field(min_length=1)
-    """Where these numbers come from, or ``not confirmed``."""
-    unconfirmed: str | None = None
-    """What about the address is not confirmed: shown, and said where reading fails."""
-    note: str | None = None
-    """What a user must know."""
     storage_options: StorageOptions = StorageOptions()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _choose_variant(cls, values: object) -> object:
-        """Merge the variant that the entry's parameter chose (another release, another experiment) over the rest."""
-        return choose_variant(values)
 
     @model_validator(mode="after")
     def _finest_scale_is_the_first(self) -> ChannelModel:
@@ -210,8 +143,10 @@ class ChannelModel(Strict):
         return Grid((z, y, x), reverse(self.voxel_size), (oz, oy, ox))
 
 
-class VolumeArguments(Strict):
-    """Arguments of an ``em_volume`` entry: what the catalog declares, and what a caller may change."""
+class VolumeArguments(Arguments):
+    """Arguments of an ``em_volume`` entry."""
+
+    declared: ClassVar[tuple[str, ...]] = ("volumes", "voxel_size", "splits", "annotations")
 
     volumes: dict[ChannelName, ChannelModel] = Field(min_length=1)
     """Every channel, by name."""
@@ -221,8 +156,10 @@ class VolumeArguments(Strict):
     """The box; None is the whole extent."""
     units: Any = "voxel"
     """Of the box: ``voxel`` or ``nm``."""
-    splits: Splits = {}
+    splits: Splits = {}  # noqa: RUF012  # pydantic copies it
     """Sets of boxes with a name, such as ``train`` and ``val``: in voxels, or in the ``units`` that a box names."""
+    annotations: list[TableModel] = Field(default_factory=list)
+    """Tables that say of each instance what it is; each names its ``key``, the column of the instances' ids."""
     resolution: Any = None
     """Voxel size to read at, nm: a number or (x, y, z). Default: the nominal one."""
     channels: Any = None
@@ -235,10 +172,14 @@ class VolumeArguments(Strict):
     """Number the instances that are read 1, 2, 3, ... in place of their ids; 0 stays 0."""
     clip: bool = False
     """Cut a box that sticks out down to what exists, instead of refusing it."""
-    offline: bool | None = None
-    """Answer from the mirror alone. Default: ``EMCATALOG_OFFLINE``."""
-    cache_dir: Annotated[str, BeforeValidator(_path), Field(min_length=1)] | None = None
-    """Folder or URL of the mirror. Default: ``EMCATALOG_CACHE``."""
+
+    @field_validator("annotations")
+    @classmethod
+    def _annotations_have_keys(cls, tables: list[TableModel]) -> list[TableModel]:
+        """Without it nobody knows whose class a row is."""
+        if any(table.key is None for table in tables):
+            raise ValueError("a table that annotates instances names its key, the column of their ids")
+        return tables
 
     @cached_property
     def chosen(self) -> dict[str, ChannelModel]:
@@ -260,10 +201,24 @@ class VolumeArguments(Strict):
                 )
         return {name: self.volumes[name] for name in names}
 
+    @property
+    def declarations(self) -> Mapping[str, Declared]:
+        """The volumes, by name."""
+        return self.volumes
+
+    def check(self) -> None:
+        """Report what is wrong with a caller's choice at the call, not at the first read.
+
+        Raises:
+            ArgumentError: it cannot be used.
+        """
+        _ = self.chosen, self.box_nm, self.resolution_nm, self.channel_index, self.nearest
+        if self.consecutive and not any(model.kind == "instances" for model in self.chosen.values()):
+            raise ArgumentError(f"consecutive=True, and none of {listing(self.chosen)} holds instances; leave it away")
+
     def with_channels(self, names: Sequence[str]) -> VolumeArguments:
         """The same arguments for other channels of the entry."""
-        same = {key: getattr(self, key) for key in VolumeArguments.model_fields}
-        return VolumeArguments.model_validate({**same, "channels": list(names)})
+        return self.having(channels=list(names))
 
     def one(self, name: str | None) -> str:
         """A channel's name; that of the only one that is read where none is given.
@@ -288,7 +243,7 @@ class VolumeArguments(Strict):
             raise ArgumentError(
                 f"there is no split {split!r}; there are {listing(self.splits)}.{suggest(str(split), self.splits)}"
             )
-        return [_box_and_units(box) for box in self.splits[split]]
+        return [box_and_units(box) for box in self.splits[split]]
 
     @cached_property
     def box_nm(self) -> NmBox | None:
@@ -297,16 +252,7 @@ class VolumeArguments(Strict):
         Raises:
             ArgumentError: a box or a unit that cannot be used.
         """
-        check_units(self.units)
-        if self.bbox is None:
-            return None
-        bbox, units = self.bbox, self.units
-        if isinstance(bbox, Mapping) and "units" in bbox:
-            # The entry's own box says what it is in: a caller who gives units alone would have it taken for another.
-            bbox, own = _box_and_units(bbox)
-            if own != units:
-                raise ArgumentError(f"units={units!r} without a bbox: this one is in units of {own!r}; give both")
-        return norm_bbox(bbox, units, reverse(self.voxel_size))
+        return norm_box(self.bbox, self.units, reverse(self.voxel_size))
 
     @cached_property
     def channel_index(self) -> int | None:
@@ -348,38 +294,6 @@ class VolumeArguments(Strict):
         return reverse(self.voxel_size) if self.resolution is None else norm_resolution(self.resolution)
 
 
-def norm_arguments(arguments: Mapping[str, Any]) -> VolumeArguments:
-    """Validate the arguments of an ``em_volume`` source.
-
-    Raises:
-        UnknownArgumentError: an argument that there is not.
-        ArgumentError: a caller's argument that cannot be used.
-        CatalogError: a declaration of the catalog that is wrong; the message names the key.
-    """
-    for name in arguments:
-        if name not in VolumeArguments.model_fields:
-            known = [
-                field for field in VolumeArguments.model_fields if field not in ("volumes", "voxel_size", "splits")
-            ]
-            raise UnknownArgumentError(
-                f"there is no argument {name!r}; there are {listing(known)}, and the entry's own parameters."
-                f"{suggest(name, known)}"
-            )
-    try:
-        parsed = VolumeArguments.model_validate(dict(arguments))
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == _NO_VARIANT:
-            raise NoVariantError(sentence(first)) from error
-        kind = CatalogError if first["loc"][:1] in (("volumes",), ("voxel_size",), ("splits",)) else ArgumentError
-        raise kind(sentence(first)) from error
-    # Touching them reports a user's mistake at the call, not at the first read.
-    _ = parsed.chosen, parsed.box_nm, parsed.resolution_nm, parsed.channel_index, parsed.nearest
-    if parsed.consecutive and not any(model.kind == "instances" for model in parsed.chosen.values()):
-        raise ArgumentError(f"consecutive=True, and none of {listing(parsed.chosen)} holds instances; leave it away")
-    return parsed
-
-
 def typical_ratio(encoding: str | None) -> float:
     """Stored bytes for a byte of voxels, as an estimate."""
     name = encoding or "raw"
@@ -394,26 +308,3 @@ def check_channel(name: str, index: int, count: int) -> None:
     """
     if index >= count:
         raise ArgumentError(f"channel={index}: {name} has {count} channels, 0 to {count - 1}; or give channel='all'")
-
-
-def sentence(error: Any, *models: type[BaseModel]) -> str:
-    """One of pydantic's errors as a message that begins with the key.
-
-    Args:
-        error: of ``ValidationError.errors()``.
-        models: whose keys may have been meant where there is no such key; those of a volume are always among them.
-    """
-    *above, last = error["loc"] or ("",)
-    key = ".".join(str(part) for part in (*above, last) if part != "[key]")
-    match error["type"]:
-        case "extra_forbidden":
-            models = (*models, VolumeArguments, ChannelModel, StorageOptions)
-            known = {field for model in models for field in model.model_fields}
-            return f"{key}: there is no such key.{suggest(str(last), known)}"
-        case _ if error["type"] == _NO_VARIANT:
-            return f"{key}: {error['msg']}"
-        case "missing":
-            return f"{key}: it is missing"
-    message = f"{key}: {error['msg'].removeprefix('Value error, ')}"
-    # A whole mapping says nothing of what is wrong in it.
-    return message if isinstance(error["input"], Mapping) else f"{message}, not {error['input']!r:.80}"

@@ -1,0 +1,48 @@
+"""Progress bars: on standard error, where that is a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emcatalog.cutout import StartProgress
+
+
+def chunks_bar(name: str) -> StartProgress:
+    """A bar for chunks of volumes, which is told how many there are when that is known."""
+
+    def start(chunks: int, nbytes: int) -> Callable[[int, int], None]:
+        advance = bytes_bar(f"{name}, {chunks} chunks", nbytes)
+        return lambda _, arrived: advance(arrived)
+
+    return start
+
+
+def bytes_bar(title: str, nbytes: int) -> Callable[[int], None]:
+    """A bar for bytes: call it with those that arrived."""
+    return _bar(title, nbytes, unit="B", unit_scale=True)
+
+
+def items_bar(title: str, count: int, unit: str) -> Callable[[int], None]:
+    """A bar for things: call it with how many are done."""
+    return _bar(title, count, unit=unit)
+
+
+def _bar(title: str, total: int, **options: Any) -> Callable[[int], None]:
+    if find_spec("ipywidgets") is None:
+        from tqdm import tqdm  # tqdm.auto would warn that there are none
+    else:
+        from tqdm.auto import tqdm
+    # A notebook's standard error is no terminal, and somebody looks at it all the same.
+    disable = False if "ipykernel" in sys.modules else None
+    bar = tqdm(total=total, desc=title, disable=disable, leave=False, **options)
+
+    def advance(arrived: int) -> None:
+        bar.update(arrived)
+        if bar.n >= total:
+            bar.close()
+
+    return advance

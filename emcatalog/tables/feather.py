@@ -1,0 +1,181 @@
+"""A Feather table (the Arrow IPC file format) where it lies: batch by batch, of each the columns that are needed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock, local
+from typing import Final
+
+import pyarrow as pa
+from pyarrow import ipc
+
+from emcatalog.tables.arrow_layout import TAIL, BatchLayout, Block, Footer, buffers_of, footer_length
+from emcatalog.tables.query import EVERYTHING, Where
+from emcatalog.tables.stored import check_names, decoding, take_wanted
+from emcatalog.tables.window import Part, VersionedFile, Window
+from emcatalog.threads import map_in_order
+
+_FIRST_READ: Final = 64 << 10
+"""Of the end of a file: the footer of a table of a thousand batches is in it."""
+
+_THREADS: Final = 16
+"""Batches at once: so many hide how long a server takes to answer."""
+
+_Pending = Callable[[], list[bytes]]
+
+
+@dataclass(frozen=True)
+class FeatherTable:
+    """A table whose footer was read. Can be read by several threads; nothing of its rows stays in memory."""
+
+    file: VersionedFile
+    """Where it lies."""
+    schema: pa.Schema
+    """Of all columns, with what pandas wrote about its index."""
+    footer: Footer
+    """Where its parts lie."""
+    end: Part
+    """The footer as it is stored, which every reader needs."""
+    _own: local = field(default_factory=local, repr=False, compare=False)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    @property
+    def parts(self) -> int:
+        """Record batches, which can be read apart."""
+        return len(self.footer.batches)
+
+    def stored_bytes(self, columns: Sequence[str]) -> int:
+        """About how many bytes some columns take: as many a row as in the first batch.
+
+        Raises:
+            SourceError: its metadata cannot be read.
+        """
+        if not self.parts:
+            return 0
+        first = self.footer.batches[0]
+        _, layout = self._layout(first, self._begin(first))
+        wanted = sum(stop - start for start, stop in self._ranges(first, layout, columns))
+        return round(wanted / max(1, first.body) * sum(block.body for block in self.footer.batches))
+
+    def scan(
+        self, columns: Sequence[str], where: Where = EVERYTHING, parts: Sequence[int] | None = None
+    ) -> Generator[pa.RecordBatch | None, None, None]:
+        """The wanted rows of each record batch in turn; None for one that has none, of which only ``where`` is read.
+
+        Args:
+            columns: to give, in this order.
+            where: which rows.
+            parts: numbers of record batches; default: all.
+
+        Raises:
+            SourceChangedError: the file was replaced meanwhile.
+            SourceError: it cannot be read, after retries.
+        """
+
+        def wanted(begun: tuple[int, _Pending]) -> pa.RecordBatch | None:
+            number, pending = begun
+            block = self.footer.batches[number]
+            metadata, layout = self._layout(block, pending)
+
+            def read(names: Sequence[str]) -> pa.RecordBatch:
+                return self._read(number, metadata, self._ranges(block, layout, names), names)
+
+            return take_wanted(read, columns, where)
+
+        return map_in_order(wanted, self._begun(range(self.parts) if parts is None else parts), _THREADS)
+
+    def _begun(self, numbers: Sequence[int]) -> Iterator[tuple[int, _Pending]]:
+        """Record batches whose metadata are on their way, some before they are needed: so each costs one wait less."""
+        begun: deque[tuple[int, _Pending]] = deque()
+        for number in numbers:
+            begun.append((number, self._begin(self.footer.batches[number])))
+            if len(begun) > _THREADS:
+                yield begun.popleft()
+        yield from begun
+
+    def _begin(self, block: Block) -> _Pending:
+        return self.file.begin((block.offset, block.begin))
+
+    def _layout(self, block: Block, pending: _Pending) -> tuple[Part, BatchLayout]:
+        """The metadata of a record batch, as they are stored and as they are meant."""
+        (content,) = pending()
+        with decoding(self.file.what, "a record batch"):
+            return Part(block.offset, content), BatchLayout.parse(content, block.body)
+
+    def _ranges(self, block: Block, layout: BatchLayout, columns: Sequence[str]) -> list[tuple[int, int]]:
+        """Where the buffers of some columns lie in the file."""
+        places, buffers = self._places, layout.buffers.tolist()
+        if places is None or sum(map(len, places.values())) != len(buffers):
+            return [(block.begin, block.stop)]  # pyarrow knows its way where a type is of a kind that is not known here
+        wanted = [buffers[index] for name in columns for index in places[name]]
+        return [(block.begin + offset, block.begin + offset + length) for offset, length in wanted]
+
+    @cached_property
+    def _places(self) -> dict[str, range] | None:
+        return buffers_of(self.schema)
+
+    @property
+    def _known(self) -> list[Part]:
+        """What every reader needs before it reads rows: the footer, and the dictionaries of all columns."""
+        with self._lock:
+            return [self.end, *self._dictionaries]
+
+    @cached_property
+    def _dictionaries(self) -> list[Part]:
+        return self.file.read_joined([(block.offset, block.stop) for block in self.footer.dictionaries])
+
+    def _read(
+        self, number: int, metadata: Part, ranges: Sequence[tuple[int, int]], columns: Sequence[str]
+    ) -> pa.RecordBatch:
+        """Some columns of one batch, in this order."""
+        parts = self.file.read_joined(ranges)
+        window, reader = self._reader(tuple(columns))
+        window.parts = [*self._known, metadata, *parts]
+        with decoding(self.file.what, f"record batch {number}"):
+            batch = reader.get_batch(number).select(list(columns))
+            # A damaged place of a text would be read wherever it points to.
+            batch.validate(full=True)
+        window.parts = []
+        return batch
+
+    def _reader(self, columns: tuple[str, ...]) -> tuple[Window, ipc.RecordBatchFileReader]:
+        """A reader of this thread's own: pyarrow's reads a file from one place at a time."""
+        readers = self._own.__dict__.setdefault("readers", {})
+        if columns not in readers:
+            included = [self.schema.get_field_index(name) for name in columns]
+            readers[columns] = _open(self.file, self._known, included)
+        found: tuple[Window, ipc.RecordBatchFileReader] = readers[columns]
+        return found
+
+
+def open_feather(file: VersionedFile) -> FeatherTable:
+    """Read what a table says of itself: the end of the file.
+
+    Raises:
+        SourceCorruptError: it is no Arrow IPC file, or not all of one.
+        SourceError: it cannot be read.
+    """
+    first = max(0, file.nbytes - _FIRST_READ)
+    end = file.read_part(first, file.nbytes)
+    with decoding(file.what, "the table"):
+        begin = file.nbytes - TAIL - footer_length(end.content)
+        if begin < 0:
+            raise ValueError(f"its footer is longer than the file, which has {file.nbytes} bytes")
+    if begin < first:
+        end = file.read_part(begin, file.nbytes)
+    with decoding(file.what, "the table"):
+        footer = Footer.parse(end.content[begin - end.start : -TAIL], begin)
+        _, reader = _open(file, [end], [])
+        check_names(reader.schema)
+    return FeatherTable(file, reader.schema, footer, Part(begin, end.content[begin - end.start :]))
+
+
+def _open(
+    file: VersionedFile, parts: Sequence[Part], columns: Sequence[int]
+) -> tuple[Window, ipc.RecordBatchFileReader]:
+    window = Window(file, list(parts))
+    options = ipc.IpcReadOptions(included_fields=list(columns), use_threads=False)
+    return window, ipc.open_file(pa.PythonFile(window, mode="r"), options=options)
