@@ -173,6 +173,18 @@ class TestShipped:
         assert again.channels["labels"].url.endswith("/v1.0/segmentation")
 
     @pytest.mark.parametrize("opener", OPENERS)
+    def test_what_was_given_stays_when_more_is_asked(self, opener: str) -> None:
+        box = (40000, 40064, 40000, 40064, 20000, 20064)
+        source = OPENERS[opener]().malecns(version="v1.0")(bbox=box)
+        assert source.channels["labels"].url.endswith("/v1.0/segmentation")
+        other = source(channels=["labels"])(version="v0.9")
+        assert other.channels["labels"].url.endswith("/v0.9/segmentation")
+        assert list(other.channels) == ["labels"]
+        assert other.arguments.box_nm == source.arguments.box_nm
+        assert source(bbox=None).channels["labels"].url.endswith("/v1.0/segmentation")
+        assert (other.name, other.description) == (source.name, source.description)
+
+    @pytest.mark.parametrize("opener", OPENERS)
     def test_a_release_that_is_not_there(self, opener: str) -> None:
         with pytest.raises(ValueError, match=r"v9.*v0\.9,v1\.0"):
             OPENERS[opener]().malecns(version="v9")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from intake.source.base import DataSource
+from intake.source.base import DataSource, Schema
+
+from emcatalog.errors import ArgumentError
 
 if TYPE_CHECKING:
     from emcatalog.describe.page import Description
@@ -16,6 +20,9 @@ class EntrySource(DataSource):  # type: ignore[misc]  # Intake has no types
 
     version = "1"
     partition_access = False
+
+    usage: ClassVar[str] = "read() and to_dask() give all of it"
+    """What is called in place of a method of Intake's that this kind of data does not have."""
 
     def __init__(self, metadata: dict[str, Any] | None = None, **arguments: Any) -> None:
         """Check the arguments; nothing is opened.
@@ -33,11 +40,29 @@ class EntrySource(DataSource):  # type: ignore[misc]  # Intake has no types
     def about(self) -> Description:
         """What it is, for a person; asks no network."""
 
-    def _with(self, **arguments: Any) -> Self:
-        """This source with other arguments. Intake's own way, ``configure_new``, forgets the entry's parameters."""
-        other = type(self)(**{**self._captured_init_kwargs, **arguments})
-        other.name, other.description = self.name, self.description
+    def configure_new(self, **arguments: Any) -> Self:
+        """This source with other arguments or parameters; those that were given before stay, but for these.
+
+        Intake's own forgets the parameters (a release, say), and renders all templates of the entry each time, which
+        takes longer than many a read.
+
+        Raises:
+            ArgumentError: an argument that cannot be used.
+        """
+        entry, asked = self._entry, {**self._asked, **arguments}
+        own = [] if entry is None else [each["name"] for each in entry.describe()["user_parameters"]]
+        if any(name in arguments for name in own):
+            other: Self = entry(**asked)
+        else:
+            other = type(self)(**{**self._captured_init_kwargs, **arguments})
+            other.name, other.description, other.cat = self.name, self.description, self.cat
+        other._entry, other._asked = entry, asked
         return other
+
+    __call__ = get = configure_new
+
+    _asked: Mapping[str, Any] = MappingProxyType({})
+    """What callers gave, one after the other: values of the entry's parameters, too."""
 
     def _citation(self) -> dict[str, str]:
         """What whoever uses the data must know."""
@@ -54,6 +79,25 @@ class EntrySource(DataSource):  # type: ignore[misc]  # Intake has no types
         named = {key: state.pop(key) for key in ("name", "description")}
         super().__setstate__(state)
         self.__dict__.update(named)
+
+    def to_dask(self) -> Any:
+        """Refuse: not every kind of data is an array or a frame.
+
+        Raises:
+            ArgumentError: always; the message says what to call.
+        """
+        self._refuse()
+
+    def _get_schema(self) -> Schema:
+        """What ``discover`` says: nothing, where there is no one array or frame."""
+        return Schema(dtype=None, shape=None, npartitions=1, extra_metadata={})
+
+    def _get_partition(self, _: int) -> Any:
+        """Intake's ``read`` and ``read_partition`` come here where there is no such method of ours."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ArgumentError(f"{self.name} is not read in this way: {self.usage}")
 
     def _close(self) -> None:
         """Nothing is kept open between calls."""

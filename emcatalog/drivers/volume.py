@@ -137,11 +137,13 @@ class VolumeSource(EntrySource):
 
         Args:
             patch_shape: (z, y, x) voxels; (1, y, x) gives 2D items.
-            target: ``"instances"``, ``"semantic"``, ``"binary"``, ``"boundaries"``, ``"affinities"``, a function of
-                labels (z, y, x), or None for raw alone.
+            target: ``"instances"``, ``"semantic"``, ``"binary"``, ``"boundaries"``, ``"affinities"``, ``"points"``, a
+                function of labels (z, y, x), or None for raw alone. ``"semantic"`` of instances takes ``classes=`` a
+                column of the entry's tables, as ``annotate``; ``"points"`` takes ``points=`` an entry of a table and
+                ``radius_nm=``, as ``paint``, and has a channel for each kind of point.
             split: draw from these boxes of the entry (``splits``), such as ``"train"``, in place of ``bbox``.
-            options: of ``emcatalog.torch.open_dataset``: offsets, mask, halo, augment, samples, seed, min_foreground,
-                within, ...
+            options: of ``emcatalog.torch.open_dataset``: classes, points, radius_nm, offsets, mask, halo, augment,
+                samples, seed, min_foreground, within, ...
 
         Raises:
             ArgumentError: an argument that cannot be used; the message says what to change.
@@ -185,10 +187,15 @@ class VolumeSource(EntrySource):
 
         Args:
             column: of one of the tables, such as ``"superclass"``.
-            names: the classes that count, numbered 1, 2, ... in this order. Default: all, in the order of the alphabet.
+            names: the classes that count, numbered 1, 2, ... in this order. Default: all that the table has, in the
+                order of the alphabet.
+
+        Returns:
+            ``names``, and for ids of instances ``names_of(ids)`` and ``of_ids(ids)``.
 
         Raises:
             ArgumentError: there is no such column or class.
+            MissingExtraError: what reads tables is not installed.
             SourceError, CacheError: the table cannot be read.
         """
         from emcatalog.classes import open_classes
@@ -210,41 +217,43 @@ class VolumeSource(EntrySource):
 
         Raises:
             ArgumentError: there is no such column or class, or no channel of instances.
-            TooLargeError, SourceError, CacheError: as ``read``.
+            MissingExtraError: what reads tables is not installed.
+            TooLargeError, SourceError, CacheError: as ``read``; or the table cannot be read.
         """
         from emcatalog.dataset import annotate, to_dataset
 
-        instances = self._with(channels=[self._instances()])
+        name = self._instances()
+        instances = self(channels=[name])
         classes = instances.classes(column, names)
         cutout = instances._cutout()
         found = to_dataset(cutout, cutout.read(chunks_bar(self.name) if progress else None), self._citation())
-        return annotate(found, instances._instances(), classes)
+        return annotate(found, name, classes)
 
     def paint(self, points: TableSource, radius_nm: float, *, by: str | None = "kind") -> xr.Dataset:
         """Points of a table as a target volume: balls around those that lie in the box, or reach into it.
 
         Args:
-            points: an entry with coordinates, such as ``cat.malecns_data.synapse_points``; its filter counts.
+            points: an entry with coordinates, such as ``cat.malecns_data.synapse_points``; its filter counts. Once it
+                was fetched a box takes milliseconds; before, every coordinate of the table comes over the network.
             radius_nm: of the balls, nm: a voxel is in one if its centre is no farther away.
-            by: a column of which each value gets a volume of its own (``PreSyn`` and ``PostSyn`` are apart); None puts
-                all points into one, ``points``.
+            by: a column of text or categories of which each value gets a volume of its own (``PreSyn`` and ``PostSyn``
+                are apart); None puts all points into one, ``points``.
 
         Returns:
-            A uint8 volume (z, y, x) for each, 1 in balls, on the grid that a read of the box would have.
+            A uint8 volume (z, y, x) for each, 1 in balls, on the grid that a read of the box would have. Every category
+            that the table has gets one, in their order, whether it occurs in the box or not.
 
         Raises:
             ArgumentError: a table without coordinates, a column that is not there, a radius that is none.
+            MissingExtraError: what reads tables is not installed.
+            TooLargeError: the volumes would not fit in the memory at hand.
             SourceError, CacheError: the table cannot be read.
         """
         from emcatalog.dataset import painted
-        from emcatalog.points import paint_points
+        from emcatalog.points import norm_points, paint_points
 
-        if not hasattr(points, "to_arrow"):
-            raise ArgumentError(
-                f"{type(points).__name__} is no table: give one such as cat.malecns_data.synapse_points"
-            )
-        cutout = self._cutout()
-        masks = paint_points(points.arguments, cutout.grid, cutout.box, radius_nm, by)
+        wanted, cutout = norm_points(points, radius_nm, by), self._cutout()
+        masks = paint_points(wanted, cutout.grid, cutout.box)
         return painted(cutout, masks, radius_nm, {**self._citation(), "points": points.name})
 
     @property
@@ -259,7 +268,7 @@ class VolumeSource(EntrySource):
             ArgumentError: the entry has no such split.
         """
         boxes = self.arguments.boxes_of(name)
-        return [self._with(bbox=box, units=units) for box, units in boxes]
+        return [self(bbox=box, units=units) for box, units in boxes]
 
     def label_names(self, channel: str | None = None) -> dict[int, str]:
         """What the source calls the labels of a channel, by number; empty where it does not say.
