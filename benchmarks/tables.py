@@ -251,7 +251,7 @@ def inside(frame: Any, box: tuple[int, ...]) -> Any:
 
 
 def scanning(side: int, _server: str, _work: Path, path: Path, facts: dict[str, Any]) -> None:
-    """What pyarrow does over the local file, both cores: x, y, z of each batch, and the rest where a row is in the box."""
+    """What pyarrow does over the local file, on both cores: x, y, z of each batch, the rest where a row is in it."""
     import pyarrow as pa
     from pyarrow import compute as pc
     from pyarrow import ipc

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,9 @@ UNLABELLED: Final = -1
 """Number of an instance of which nobody says what it is; 0 is where no instance is."""
 
 UNLABELLED_NAME: Final = "unlabelled"
+
+_SHOWN: Final = 50
+"""Of many names, in a message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,96 +41,131 @@ class Classes:
         """Of volumes of classes: the smallest that holds their numbers and -1."""
         return np.min_scalar_type(-len(self.names) - 1)
 
-    def of_ids(self, ids: NDArray[Any]) -> NDArray[np.int32]:
+    def of_ids(self, ids: NDArray[Any] | Sequence[int]) -> NDArray[np.int32]:
         """The class of each of some ids: 0 for 0, ``UNLABELLED`` for one that the table does not know."""
         wanted = np.asarray(ids).astype(np.uint64, copy=False)
-        places = np.minimum(np.searchsorted(self.ids, wanted), max(0, len(self.ids) - 1))
-        known = self.ids[places] == wanted if len(self.ids) else np.zeros(wanted.shape, bool)
-        found = np.where(known, self.numbers[places] if len(self.ids) else UNLABELLED, UNLABELLED)
+        if not len(self.ids):
+            return np.where(wanted == 0, 0, UNLABELLED).astype(np.int32)
+        places = self.ids.searchsorted(wanted)
+        known = self.ids.take(places, mode="clip") == wanted
+        found = np.where(known, self.numbers.take(places, mode="clip"), UNLABELLED)
         return np.where(wanted == 0, 0, found).astype(np.int32)
+
+    def names_of(self, ids: NDArray[Any] | Sequence[int]) -> NDArray[np.object_]:
+        """What the class of each of some ids is called; ``""`` for 0, ``"unlabelled"`` where nobody says."""
+        named: NDArray[np.object_] = np.array(["", *self.names, UNLABELLED_NAME], dtype=object)[self.of_ids(ids)]
+        return named
 
     def of(self, labels: NDArray[Any]) -> NDArray[Any]:
         """A volume of ids as a volume of classes.
 
         Args:
-            labels: ids, unsigned or signed integers, of any shape.
+            labels: ids, integers of any shape.
 
         Returns:
             ``dtype`` of the same shape: 0 where there is no instance, 1, 2, ... for ``names``, ``UNLABELLED`` for an
             instance without a class.
         """
-        if labels.dtype.kind == "i":
-            labels = labels.view(f"u{labels.dtype.itemsize}")
         numbers, ids = renumber(labels)
         found: NDArray[Any] = self.of_ids(ids).astype(self.dtype)[numbers]
         return found
 
-    def name(self, number: int) -> str:
-        """What a class is called."""
-        return UNLABELLED_NAME if number == UNLABELLED else self.names[number - 1]
 
-
-def open_classes(arguments: VolumeArguments, column: str, names: Sequence[str] | None = None) -> Classes:
+def open_classes(arguments: VolumeArguments, column: str, names: Iterable[object] | None = None) -> Classes:
     """Read what a table of an entry says of its instances.
 
     Args:
         arguments: of the entry, whose ``annotations`` are looked through.
         column: of one of these tables.
         names: the classes that count, numbered 1, 2, ... in this order; what is of another class is ``UNLABELLED``.
-            Default: all that occur, in the order of the alphabet, so that numbers do not depend on a box.
+            Default: all that occur in the table but an empty text, in the order of the alphabet or of numbers, whatever
+            is in a box.
 
     Raises:
-        ArgumentError: no table has such a column, or a name is not in it.
+        ArgumentError: no table has such a column, it holds no classes, or a name is not in it.
         MissingExtraError: what reads tables is not installed.
         SourceError, CacheError: the table cannot be read.
     """
     model = _find(arguments, column)
     ids, values = _read(model, column, arguments)
-    there = sorted(set(values))
+    there = [str(value) for value in sorted(set(values) - {""})]
     chosen = there if names is None else _norm_names(names, there, column)
     number_of = {name: number for number, name in enumerate(chosen, 1)}
-    numbers = np.fromiter((number_of.get(value, UNLABELLED) for value in values), np.int32, len(values))
+    numbers = np.fromiter((number_of.get(str(value), UNLABELLED) for value in values), np.int32, len(values))
     return Classes(column, tuple(chosen), *_one_each(ids, numbers, model))
 
 
-def _find(arguments: VolumeArguments, column: str) -> TableModel:
-    """The table that has a column."""
-    there = {name: table for table in reversed(arguments.annotations) for name in table.columns if name != table.key}
-    if column not in there:
+def _find(arguments: VolumeArguments, column: object) -> TableModel:
+    """The first table that has a column."""
+    if not arguments.annotations:
         raise ArgumentError(
-            f"no table of this entry has a column {column!r} that says what an instance is; there are {listing(there)}."
-            f"{suggest(str(column), there)}"
+            f"{column!r}: this entry has no table that says what its instances are; its catalog can name one under"
+            " annotations:"
         )
-    return there[column]
+    tables = arguments.annotations
+    for table in tables:
+        if column in table.columns and column != table.key:
+            return table
+    there = list(dict.fromkeys(name for table in tables for name in table.columns if name != table.key))
+    raise ArgumentError(
+        f"no table of this entry has a column {column!r} that says what an instance is; there are {listing(there)}."
+        f"{suggest(str(column), there)}"
+    )
 
 
-def _read(model: TableModel, column: str, arguments: VolumeArguments) -> tuple[NDArray[np.uint64], list[str]]:
+def _read(model: TableModel, column: str, arguments: VolumeArguments) -> tuple[NDArray[np.uint64], list[Any]]:
     """Ids, and what each is, without those of which nothing is said."""
     try:
         from emcatalog.tables.opening import open_table
+        from emcatalog.tables.query import norm_where
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"tables are read by {error.name}: pip install 'emcatalog[tables]'") from error
-    wanted = {"columns": [model.key, column], "filter": {column: {"!=": None}}}
-    own = {"offline": arguments.offline, "cache_dir": arguments.cache_dir}
-    table = open_table(TableArguments(table=model, **wanted, **own)).read()
-    ids = table.column(model.key).to_numpy().astype(np.uint64)
-    return ids, [str(value) for value in table.column(column).to_pylist()]
+    opened = open_table(TableArguments(table=model, offline=arguments.offline, cache_dir=arguments.cache_dir))
+    key = model.key or ""
+    _check_types(opened.schema, key, column, model.url)
+    said = norm_where({name: {"!=": None} for name in (key, column)}, None, None, model.voxel_size, opened.schema)
+    ids, values = replace(opened, columns=[key, column], where=said).read().columns
+    return ids.to_numpy().astype(np.uint64), [_plain(value) for value in values.to_pylist()]
 
 
-def _norm_names(names: Sequence[str], there: Sequence[str], column: str) -> list[str]:
-    given = [names] if isinstance(names, str) else list(names)
+def _check_types(schema: Any, key: str, column: str, url: str) -> None:
+    """Refuse columns of another release, and what are no ids or no classes."""
+    import pyarrow as pa
+
+    if column not in schema.names:
+        raise ArgumentError(
+            f"{url} has no column {column!r}, in this release; there are {listing(schema.names)}."
+            f"{suggest(column, schema.names)}"
+        )
+    ids, values = (schema.field(name).type if name in schema.names else None for name in (key, column))
+    if ids is None or not pa.types.is_integer(ids):
+        raise SourceCorruptError(f"{url}: {key} holds {ids or 'nothing'}, which are no ids of instances")
+    if pa.types.is_nested(values):
+        raise ArgumentError(f"{column} holds {values}, which are no classes; take another column")
+
+
+def _plain(value: Any) -> Any:
+    """A whole number without the .0 that it has in a column with empty rows."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _norm_names(names: Any, there: Sequence[str], column: str) -> list[str]:
+    is_list = isinstance(names, Iterable) and not isinstance(names, str)
+    given = [str(name) for name in (names if is_list else [names])]
     for name in given:
         if name not in there:
             raise ArgumentError(
-                f"{column} has no class {name!r}; there are {listing(there[:50])}{', ...' if len(there) > 50 else ''}."
-                f"{suggest(str(name), there)}"
+                f"{column} has no class {name!r}; there are {listing(there[:_SHOWN])}"
+                f"{', ...' if len(there) > _SHOWN else ''}.{suggest(name, there)}"
             )
     if not given or len(set(given)) != len(given):
         raise ArgumentError(f"the classes {given!r} of {column}: name each once, and at least one")
     return given
 
 
-def _one_each(ids: NDArray[np.uint64], numbers: NDArray[np.int32], model: TableModel) -> Any:
+def _one_each(
+    ids: NDArray[np.uint64], numbers: NDArray[np.int32], model: TableModel
+) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """Ids sorted, each once, and the class of each.
 
     Raises:

@@ -26,13 +26,10 @@ def to_dataset(cutout: Cutout, arrays: Mapping[str, Any], about: Mapping[str, An
     Returns:
         Variables (z, y, x) or (c, z, y, x) by channel; coordinates are voxel centres in nm.
     """
-    coordinates = {
-        axis: (axis, np.asarray(centres), {"units": "nm"}) for axis, centres in cutout.coordinates_nm().items()
-    }
     variables = {
         name: (cutout.channels[name].dims, array, cutout.channel_attributes(name)) for name, array in arrays.items()
     }
-    return xr.Dataset(variables, coordinates, {**cutout.attributes(), **about})
+    return xr.Dataset(variables, _coordinates(cutout), {**cutout.attributes(), **about})
 
 
 def renumber_instances(dataset: xr.Dataset) -> xr.Dataset:
@@ -61,15 +58,13 @@ def annotate(dataset: xr.Dataset, name: str, classes: Classes) -> xr.Dataset:
         ``<column>``, classes by number (z, y, x), and ``<column>_of``, the class by name of every instance in it, along
         ``body``.
     """
-    ids, column = dataset[name].values, classes.column
-    bodies = renumber(ids)[1]
-    bodies = np.sort(bodies[bodies != 0])
+    (numbers, ids), column = renumber(dataset[name].values), classes.column
     named = {str(number): called for number, called in enumerate(classes.names, 1)}
     attributes = {**dataset[name].attrs, "kind": "semantic", "classes": named, "unlabelled": UNLABELLED}
     found = dataset.drop_vars(name)
-    found[column] = (dataset[name].dims, classes.of(ids), attributes)
-    names = np.array([classes.name(number) for number in classes.of_ids(bodies).tolist()], dtype=object)
-    found[f"{column}_of"] = xr.DataArray(names, {"body": bodies}, ("body",))
+    found[column] = (dataset[name].dims, classes.of_ids(ids).astype(classes.dtype)[numbers], attributes)
+    bodies = np.sort(ids[ids != 0])
+    found[f"{column}_of"] = xr.DataArray(classes.names_of(bodies), {"body": bodies}, ("body",))
     return found
 
 
@@ -77,12 +72,13 @@ def painted(
     cutout: Cutout, masks: Mapping[str, NDArray[np.bool_]], radius_nm: float, about: Mapping[str, Any]
 ) -> xr.Dataset:
     """Masks of a cutout's box as a Dataset of uint8 volumes (z, y, x)."""
-    coordinates = {
-        axis: (axis, np.asarray(centres), {"units": "nm"}) for axis, centres in cutout.coordinates_nm().items()
-    }
     attributes = {"kind": "mask", "radius_nm": radius_nm}
     variables = {name: (AXES, mask.view(np.uint8), attributes) for name, mask in masks.items()}
-    return xr.Dataset(variables, coordinates, {**cutout.attributes(), **about})
+    return xr.Dataset(variables, _coordinates(cutout), {**cutout.attributes(), **about})
+
+
+def _coordinates(cutout: Cutout) -> dict[str, Any]:
+    return {axis: (axis, np.asarray(centres), {"units": "nm"}) for axis, centres in cutout.coordinates_nm().items()}
 
 
 def lazy_arrays(cutout: Cutout, block: Zyx | None = None) -> dict[str, Any]:

@@ -7,13 +7,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _Job = tuple[Future[Any], Callable[[], Any]]
+
+_INTERRUPTIBLE_S: Final = 0.5
 
 
 class _Worker(threading.Thread):
@@ -65,12 +68,20 @@ def map_in_order(
                 workers.append(_Worker(jobs))
                 workers[-1].start()
             if len(begun) > (threads if ahead is None else ahead):
-                yield begun.popleft().result()
+                yield _wait(begun.popleft())
         while begun:
-            yield begun.popleft().result()
+            yield _wait(begun.popleft())
     finally:  # where all is done, there is nothing to interrupt
         for worker in workers:
             worker.interrupt()
+
+
+def _wait(future: Future[Result]) -> Result:
+    """What a worker made, so that Ctrl-C always ends the waiting: one that comes a moment before it begins wakes nobody."""
+    while not future.done():
+        with suppress(TimeoutError):
+            future.exception(timeout=_INTERRUPTIBLE_S)
+    return future.result()
 
 
 def _end_all() -> None:

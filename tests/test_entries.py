@@ -269,8 +269,8 @@ class TestStacks:
         "name", ["slice.tif", "{z}_{z}.tif", "{y}.tif", "{}.tif", "{z:x}.tif", "{z:03}.tif", "{z!r}.tif"]
     )
     def test_an_address_without_a_place_for_the_number(self, name: str) -> None:
+        stack = channel(url=f"tiff://https://host/{name}", shape=[2, 2, 2])
         with pytest.raises(CatalogError, match=r"volumes.raw.url: .*one {z}"):
-            stack = channel(url=f"tiff://https://host/{name}", shape=[2, 2, 2])
             VolumeArguments.norm(arguments(volumes={"raw": stack}))
 
     def test_a_shape_can_come_from_a_variant(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from emcatalog.audit.report import Audit, differences, size, undeclared
 from emcatalog.entries.files import FilesModel
 from emcatalog.errors import SourceError
-from emcatalog.objects import list_objects
+from emcatalog.objects import is_listable, list_objects
 from emcatalog.settings import Settings
 
 
 def audit_files(model: FilesModel, settings: Settings) -> Audit:
     """List a folder and compare."""
+    if not is_listable(model.location.url, settings):
+        return Audit(model.url, unseen="a web server, where it is read, cannot be asked which files it has")
     try:
         files = list_objects(model.location.url, model.storage_options, settings)
     except SourceError as error:

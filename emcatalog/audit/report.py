@@ -24,7 +24,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One volume, looked at."""
+    """One volume, table or folder of files, looked at."""
 
     url: str
     """As declared."""
@@ -40,6 +40,8 @@ class Audit:
     """Why nothing could be looked at."""
     expected_failure: bool = False
     """Whether the catalog says itself that its address is not confirmed."""
+    unseen: str | None = None
+    """Why nothing was looked at, where that is nobody's fault."""
 
     @property
     def is_good(self) -> bool:

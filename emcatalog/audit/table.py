@@ -25,14 +25,16 @@ def audit_table(model: TableModel, settings: Settings) -> Audit:
         rows = stored.count_rows()
     except SourceError as error:
         return Audit(model.url, failure=error, expected_failure=model.unconfirmed is not None)
-    columns = {f"columns.{field.name}": _called(field.type) for field in stored.schema}
+    columns = {field.name: _called(field.type) for field in stored.schema}
+    facts = {"rows": model.rows, "stored_bytes": model.stored_bytes, "md5": model.md5 if about.md5 else None}
     declared: dict[str, str] = {f"columns.{name}": kind for name, kind in model.columns.items()}
-    found = {**dict.fromkeys(declared, "no such column"), **columns}
+    found = {f"columns.{name}": columns.get(name, "no such column") for name in model.columns}
+    declared |= {key: str(said) for key, said in facts.items() if said is not None}
     found |= {"rows": size(rows, model.rows), "stored_bytes": size(about.nbytes, model.stored_bytes)}
     found |= {"md5": about.md5 or NONE}
-    facts = {"rows": model.rows, "stored_bytes": model.stored_bytes, "md5": model.md5 if about.md5 else None}
-    declared |= {key: str(said) for key, said in facts.items() if said is not None}
-    return Audit(model.url, differences(declared, found), undeclared(declared, found))
+    more = {"columns": ", ".join(f"{name} {kind}" for name, kind in columns.items() if name not in model.columns)}
+    unsaid = undeclared(declared, found) | {key: text for key, text in more.items() if text}
+    return Audit(model.url, differences(declared, found), unsaid)
 
 
 def _called(kind: Any) -> str:

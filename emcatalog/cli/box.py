@@ -1,4 +1,4 @@
-"""``emcatalog plan``, ``fetch``, ``export`` and ``preview``: one box of one entry.
+"""``emcatalog plan``, ``fetch``, ``export`` and ``preview``: one box of one entry, or a table, or files.
 
 Annotations are evaluated here (no ``from __future__``): the options of a command are read from them at import.
 """
@@ -10,63 +10,67 @@ import typer
 from rich.console import Console
 
 from emcatalog.cli.commands import file_errors
-from emcatalog.cli.options import on_a_box, on_an_entry
-from emcatalog.cli.terminal import count, results, say, size, table
+from emcatalog.cli.entry import KINDS
+from emcatalog.cli.options import Pattern, on_a_box, on_data, on_whole_data
+from emcatalog.cli.terminal import count, facts, results, say, several, size, table
 from emcatalog.errors import ArgumentError, listing
 
 if TYPE_CHECKING:
+    from emcatalog.drivers.table import TableSource
     from emcatalog.drivers.volume import VolumeSource
     from emcatalog.fetch import ChannelReport, FetchReport
+    from emcatalog.file_tree import FilesPlan, FilesReport
     from emcatalog.plan import ChannelPlan, Plan
+    from emcatalog.tables.fetching import TableReport
 
-Pattern = Annotated[
-    list[str] | None,
-    typer.Option(metavar="PATTERN", help="Of files: names below the folder, as in '*.csv'. May be given again."),
-]
+_NOTHING = "nothing was missing"
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it exists.")]
 
 
-@on_an_entry
+@on_data
 def plan(source: Any, pattern: Pattern = None) -> None:
-    """Say what a read or a fetch would bring: of a box of a volume, of a table, of files.
+    """Say what a read or a fetch would bring.
 
-    Touches no voxel and no row. The entry's own parameters are options too: --version v1.0
+    Of a box of a volume, of rows of a table, or of files. Touches no voxel and no row. The entry's own parameters are
+    options too: --version v1.0
     """
-    if type(source).name == "em_volume":
-        _only_files(pattern=pattern)
-        print_plan(results(), source.plan())
-    elif type(source).name == "em_table":
-        _only_files(pattern=pattern)
-        print(source.plan())
+    if type(source).name == "em_files":
+        print_files_plan(results(), source.plan(pattern))
+        return
+    _refuse_for_files(source, pattern=pattern)
+    if type(source).name == "em_table":
+        print_table_plan(results(), source)
     else:
-        print(source.plan(pattern))
+        print_plan(results(), source.plan())
 
 
-@on_an_entry
+@on_whole_data
 def fetch(
     source: Any,
     pattern: Pattern = None,
     everything: Annotated[bool, typer.Option("--all", help="Of files: all of them.")] = False,
 ) -> None:
-    """Fill the cache: with a box of a volume, a whole table, or files.
+    """Fill the cache with a box, a table or files.
 
-    Only what is missing is fetched, so that asking again goes on after an interruption.
+    Only what is missing is fetched, so that asking again goes on after an interruption. A table is fetched whole.
     The entry's own parameters are options too: --version v1.0
     """
     if type(source).name == "em_files":
-        report = source.fetch(pattern, all=everything)
-        print(report)
+        print_files_report(results(), source.fetch(pattern, all=everything))
+        return
+    _refuse_for_files(source, pattern=pattern, all=everything or None)
+    if type(source).name == "em_table":
+        print_table_report(results(), source.fetch())
     else:
-        _only_files(pattern=pattern, all=everything or None)
-        report = source.fetch()
-        print_report(results(), report) if type(source).name == "em_volume" else print(report)
-    say(f"kept in {source.arguments.settings.cache}")
+        print_report(results(), source.fetch())
+        say(f"kept in {source.arguments.settings.cache}")
 
 
-def _only_files(**options: object) -> None:
+def _refuse_for_files(source: Any, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
-            raise ArgumentError(f"--{name} is for entries of files")
+            raise ArgumentError(f"--{name} is for files, and {source.name} is {KINDS[type(source).name]}")
 
 
 @on_a_box
@@ -130,6 +134,48 @@ def print_report(console: Console, report: "FetchReport") -> None:
     console.print(rows)
     rate = f", {size(report.rate)} a second" if report.fetched else "; nothing was missing"
     console.print(f"in {report.seconds:.2f} s{rate}")
+
+
+def print_table_plan(console: Console, source: "TableSource") -> None:
+    """Print what reading the wanted columns and rows of a table would take, and what fetching all of it would."""
+    plan, arguments = source.plan(), source.arguments
+    where = "from the local copy" if plan.is_cached else "over the network"
+    more = ", and more where rows are found" if arguments.conditions or arguments.bbox is not None else ""
+    rows = [
+        ("columns", listing(plan.columns)),
+        ("a read", f"about {size(plan.stored_bytes)} {where}, in {several(plan.parts, 'part', 'parts')}{more}"),
+    ]
+    if not plan.is_cached:
+        stored = arguments.table.stored_bytes
+        whole = f"about {size(stored)}" if stored else "size not confirmed"
+        rows.append(("a fetch", f"{whole} over the network: the whole table, kept for boxes and filters"))
+    console.print(facts(rows))
+
+
+def print_table_report(console: Console, report: "TableReport") -> None:
+    """Print what fetching a table did."""
+    came = f"{size(report.fetched_bytes)} in {report.seconds:.1f} s" if report.fetched_bytes else _NOTHING
+    rows = [("fetched", came), ("kept", f"{count(report.rows)} rows, {size(report.copy_bytes)}")]
+    console.print(facts([*rows, ("folder", str(report.folder))]))
+
+
+def print_files_plan(console: Console, plan: "FilesPlan") -> None:
+    """Print how many files there are, what they take, and what of them is here."""
+    rows = [
+        ("files", f"{count(plan.files)}, {size(plan.nbytes)}"),
+        ("cached", f"{count(plan.cached)}, {size(plan.cached_bytes)}"),
+        ("to fetch", f"{count(plan.missing)}, {size(plan.missing_bytes)}"),
+        ("folder", str(plan.folder)),
+    ]
+    console.print(facts(rows))
+
+
+def print_files_report(console: Console, report: "FilesReport") -> None:
+    """Print what fetching files did."""
+    fetched = several(report.fetched, "file", "files")
+    came = f"{fetched}, {size(report.fetched_bytes)} in {report.seconds:.1f} s" if report.fetched else _NOTHING
+    rows = [("fetched", came), ("kept", f"{several(report.files, 'file', 'files')}, {size(report.nbytes)}")]
+    console.print(facts([*rows, ("folder", str(report.folder))]))
 
 
 def _style(row: str) -> str:

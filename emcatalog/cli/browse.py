@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emcatalog.cli.commands import option_of, own_parameters
-from emcatalog.cli.entry import allowed_values, find, is_catalog, open_catalog, parameters, walk
+from emcatalog.cli.entry import HELP, allowed_values, find, is_catalog, open_catalog, parameters, walk
 from emcatalog.cli.options import CatalogFile, Entry
 from emcatalog.cli.terminal import facts, results, table
 from emcatalog.errors import ArgumentError
@@ -107,6 +107,7 @@ def print_entry(console: Console, name: str, source: Any) -> None:
     _print_parameters(console, source)
     console.print(Text("\nabout", "bold"))
     console.print(facts(about_facts(source.metadata).items(), indent=2))
+    console.print(f"\n{HELP[type(source).name]}", style="dim")
 
 
 def _print_description(console: Console, catalog: Any) -> None:

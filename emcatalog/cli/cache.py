@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
-from emcatalog.cli.commands import EntryCommand, own_parameters, show_help
+from emcatalog.cli.commands import EntryCommand, as_typed, own_parameters, show_help
 from emcatalog.cli.entry import find_source, open_catalog, walk
 from emcatalog.cli.options import CacheDir, CatalogFile, Channels, Resolution
 from emcatalog.cli.terminal import complain, count, errors, results, say, several, size, table
+from emcatalog.drivers.extras import extra
 from emcatalog.errors import ArgumentError, CacheError, suggest
 
 if TYPE_CHECKING:
     from emcatalog.mirror.cache import Cache
-    from emcatalog.mirror.inventory import BadShard, MirrorFiles
+    from emcatalog.mirror.inventory import MirrorFiles
 
 BAD: Final = 1
-"""Exit status of ``verify`` where shards are bad."""
+"""Exit status of ``verify`` where something is bad."""
 
 Which = Annotated[
     str | None,
@@ -38,7 +37,7 @@ def _cache(ctx: typer.Context) -> None:
 
 @app.command("ls")
 def ls(cache_dir: CacheDir = None) -> None:
-    """List the mirrors in the cache and what they take."""
+    """List what lies in the cache, and what it takes."""
     from emcatalog.mirror.inventory import list_mirrors
 
     cache = _open(cache_dir)
@@ -49,22 +48,31 @@ def ls(cache_dir: CacheDir = None) -> None:
 def verify(
     ctx: typer.Context,
     which: Which = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Delete bad shards; a read fetches them again.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete what is bad: shards, files, tables with a bad part.")
+    ] = False,
     resolution: Resolution = None,
     channels: Channels = None,
     cache_dir: CacheDir = None,
     catalog: CatalogFile = None,
 ) -> None:
-    """Read the cache and name the shards that are damaged.
+    """Read the cache and name what is damaged.
 
-    Every chunk is held against its checksum. The exit status is 1 where shards are damaged, removed or not.
+    Every chunk, part of a table and kept file is held against its checksum. The exit status is 1 where something is
+    damaged, removed or not.
     """
+    from emcatalog.audit.cache import unknown_files
+
     cache = _open(cache_dir)
     chosen = _choose(ctx, cache, which, catalog, resolution=resolution, channels=channels)
-    bad = sum(_verify(cache, mirror, remove=remove) for mirror in chosen)
-    shards = sum(len(mirror.shards) for mirror in chosen)
-    found = f"{count(bad)} bad{', removed; a read fetches them again' if remove else ''}" if bad else "all good"
-    print(f"{several(shards, 'shard', 'shards')} in {_mirrors(chosen)}: {found}")
+    with extra("tables"):
+        bad = sum(_verify(cache, mirror, remove=remove) for mirror in chosen)
+    found = (
+        f"{count(bad)} bad{', removed; they are fetched again when asked for' if remove else ''}" if bad else "all good"
+    )
+    print(f"{_files(chosen)} in {_mirrors(chosen)}: {found}")
+    if unknown := sum(unknown_files(cache, mirror) for mirror in chosen):
+        say(f"{several(unknown, 'kept file has', 'kept files have')} no checksum, so that little can be said")
     if bad:
         raise typer.Exit(BAD)
 
@@ -80,7 +88,7 @@ def rm(
     cache_dir: CacheDir = None,
     catalog: CatalogFile = None,
 ) -> None:
-    """Remove mirrors from the cache.
+    """Remove mirrors, tables or files from the cache.
 
     Asks first. All scales of an entry go, unless --resolution says which one.
     """
@@ -103,20 +111,44 @@ def print_mirrors(console: Console, folder: str, mirrors: list[MirrorFiles]) -> 
     if not mirrors:
         console.print(f"nothing is cached in {folder}")
         return
-    rows = table("source", "scale", "shards", "on disk")
+    rows = table("source", "what", "files", "on disk", left=2)
     for mirror in mirrors:
-        source, _, scale = mirror.name.removesuffix(".zarr").rpartition("/")
-        if mirror.is_table:
-            source, scale = mirror.name.removesuffix(".parquet"), "table"
-        rows.add_row(source, scale, count(len(mirror.shards)), size(mirror.nbytes))
+        rows.add_row(*_source_and_what(mirror), count(len(mirror.shards)), size(mirror.nbytes))
     together = count(sum(len(mirror.shards) for mirror in mirrors)), size(sum(mirror.nbytes for mirror in mirrors))
     rows.add_row("together", "", *together, style="bold")
     console.print(rows)
     console.print(f"in {folder}", style="dim")
 
 
+def _source_and_what(mirror: MirrorFiles) -> tuple[str, str]:
+    """Where it comes from, and the scale of an array, or the kind of another thing."""
+    begun = f", {count(mirror.begun)} begun" if mirror.begun else ""
+    if mirror.is_table:
+        return mirror.name.removesuffix(".parquet"), f"table{begun}"
+    source, _, scale = mirror.name.removesuffix(".zarr").rpartition("/")
+    return source, f"kept files{begun}" if mirror.is_kept else scale
+
+
+_KINDS: Final = (
+    ("is_array", ("mirror", "mirrors"), ("shard", "shards")),
+    ("is_table", ("table", "tables"), ("part", "parts")),
+    ("is_kept", ("folder", "folders"), ("kept file", "kept files")),
+)
+"""What is said of each kind: of it, and of its files."""
+
+
 def _mirrors(chosen: list[MirrorFiles]) -> str:
-    return several(len(chosen), "mirror", "mirrors")
+    """How many of each kind: ``2 mirrors and 1 table``."""
+    numbers = ((sum(getattr(mirror, kind) for mirror in chosen), one) for kind, one, _ in _KINDS)
+    return " and ".join(several(number, *words) for number, words in numbers if number) or several(0, *_KINDS[0][1])
+
+
+def _files(chosen: list[MirrorFiles]) -> str:
+    """How many files of each kind there are in them: ``12 shards and 3 parts``."""
+    numbers = (
+        (sum(len(mirror.shards) for mirror in chosen if getattr(mirror, kind)), words) for kind, _, words in _KINDS
+    )
+    return " and ".join(several(number, *words) for number, words in numbers if number) or several(0, "file", "files")
 
 
 def _open(cache_dir: str | None) -> Cache:
@@ -193,32 +225,24 @@ def _lies_in(name: str, beginning: str) -> bool:
 
 
 def _verify(cache: Cache, mirror: MirrorFiles, *, remove: bool) -> int:
-    """Print the bad shards of one mirror, or the bad files of a table, and remove them if so wished; their number."""
+    """Print what of a mirror, a table or kept files is bad, and remove it if so wished; how many files that are."""
+    from emcatalog.audit.cache import find_damage
     from emcatalog.mirror.inventory import remove_mirror, remove_shard
-    from emcatalog.mirror.inventory import verify as find_bad
 
     bad = 0
     with errors().status(f"reading {mirror.name}"):
         try:
-            for shard in _bad_files(cache, mirror) if mirror.is_table else find_bad(cache, mirror):
+            for shard in find_damage(cache, mirror):
                 bad += 1
                 print(f"{cache.url}/{shard.key}: {' '.join(shard.reason.split())}")
                 if remove and not mirror.is_table:
                     remove_shard(cache, shard.key)
         except CacheError as error:
-            complain(str(error))
+            complain(as_typed(str(error)))
             bad += 1
     if bad and remove and mirror.is_table:  # without one of its files it is no table
         remove_mirror(cache, mirror.name)
     return bad
-
-
-def _bad_files(cache: Cache, mirror: MirrorFiles) -> Iterator[BadShard]:
-    from emcatalog.mirror.inventory import BadShard
-    from emcatalog.tables.copy import open_copy
-
-    for name, reason in open_copy(Path(cache.url) / mirror.name).damage():
-        yield BadShard(f"{mirror.name}/{name}", reason)
 
 
 def _agreed(cache: Cache, chosen: list[MirrorFiles]) -> bool:
@@ -230,5 +254,5 @@ def _agreed(cache: Cache, chosen: list[MirrorFiles]) -> bool:
     if not sys.stdin.isatty():
         raise ArgumentError("there is no terminal to ask on before removing; give --yes")
     print_mirrors(errors(), cache.url, chosen)
-    say("what is removed would be fetched again when it is read")
+    say("what is removed is fetched again when somebody asks for it")
     return typer.confirm("remove?", err=True)

@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from emcatalog.cli.commands import USAGE, file_errors, own_parameters
+from emcatalog.cli.commands import USAGE, as_typed, file_errors, own_parameters
 from emcatalog.cli.entry import allowed_values, find, is_catalog, open_catalog, walk
 from emcatalog.cli.options import CatalogFile
-from emcatalog.cli.terminal import complain, facts, results, say, several
-from emcatalog.errors import CatalogError, EmcatalogError, NoVariantError
+from emcatalog.cli.terminal import complain, count, facts, results, say, several
+from emcatalog.drivers.extras import extra
+from emcatalog.errors import ArgumentError, CatalogError, EmcatalogError, NoVariantError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -47,23 +48,30 @@ def check(
     """Hold what the catalog declares against what the sources say of themselves.
 
     Asks every source for its metadata, for every value of the entry's parameters unless they are given as options
-    (--version v1.0), and prints what differs. Skeletons and services have none to ask for. --lock writes emcatalog.lock
-    (or EMCATALOG_LOCK).
+    (--version v1.0), and prints what differs. Skeletons and services do not describe themselves. --lock writes
+    emcatalog.lock (or EMCATALOG_LOCK).
     """
     from emcatalog.audit import audit
     from emcatalog.settings import load_settings
 
     settings, console = load_settings(), results()
+    if settings.offline:
+        raise ArgumentError("a check asks the sources, and emcatalog is offline: unset EMCATALOG_OFFLINE")
     audits = []
     for name, model in _parts(ctx, open_catalog(catalog), entry):
-        audits.append(audit(model, settings))
+        with extra("tables"):
+            audits.append(audit(model, settings))
         if lock and audits[-1].documents:  # a change is accepted by locking what there is now
             audits[-1] = replace(audits[-1], changed=())
         _print_audit(console, name, audits[-1])
     if lock:
         _lock(audits, Path(settings.lock))
-    bad = sum(not each.is_good for each in audits)
-    print(f"{several(len(audits), 'source', 'sources')} looked at, {bad or 'none'} to be mended")
+    if not audits:
+        print("nothing to look at: skeletons and services do not describe themselves")
+        return
+    bad, unseen = sum(not each.is_good for each in audits), sum(each.unseen is not None for each in audits)
+    rest = f", {count(unseen)} that cannot be asked" if unseen else ""
+    print(f"{several(len(audits) - unseen, 'source', 'sources')} looked at, {bad or 'none'} to be mended{rest}")
     if bad:
         raise typer.Exit(DIFFERS)
 
@@ -100,18 +108,23 @@ def _declared(source: Any, chosen: dict[str, str]) -> "Mapping[str, Declared]":
 
 
 def _print_audit(console: Console, name: str, found: "Audit") -> None:
-    state = "ok" if found.is_good else "DIFFERS"
-    if found.failure is not None:
-        state = "not confirmed, and not there" if found.expected_failure else "CANNOT BE READ"
-    console.print(Text.assemble((name, "bold"), "  ", (state, "green" if found.is_good else "bold red")))
+    console.print(Text.assemble((name, "bold"), "  ", (_state(found), "green" if found.is_good else "bold red")))
     rows = [(each.key, f"declared {each.declared}; the source says {each.found}") for each in found.differences]
     rows += [("changed", document) for document in found.changed]
-    if found.failure is not None:
-        rows.append(("reason", str(found.failure)))
+    if reason := found.unseen or (found.failure and as_typed(str(found.failure))):
+        rows.append(("reason", reason))
     elif found.undeclared:
         rows.append(("not declared", "; ".join(f"{key}: {text}" for key, text in found.undeclared.items())))
     if rows:
         console.print(facts(rows, indent=2))
+
+
+def _state(found: "Audit") -> str:
+    if found.unseen is not None:
+        return "not looked at"
+    if found.failure is not None:
+        return "not confirmed, and not there" if found.expected_failure else "CANNOT BE READ"
+    return "ok" if found.is_good else "DIFFERS"
 
 
 def _lock(audits: "list[Audit]", path: Path) -> None:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from emcatalog.cli.terminal import complain, interrupted
+from emcatalog.drivers.progress import clear_bars
 from emcatalog.errors import ArgumentError, EmcatalogError, listing, suggest
 
 USAGE: Final = 2
@@ -21,10 +22,24 @@ INTERRUPTED: Final = 130
 _UsageError: Final[type[Any]] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """Base of what Typer raises at a wrong command line; the module it lives in changed between Typer's releases."""
 
-_PYTHON_FLAG: Final = re.compile(r"\b(clip|overwrite|offline)=True\b")
-"""Advice of the layers below, which is for Python; here the same is an option."""
+_ADVICE: Final = tuple(
+    (re.compile(pattern), option)
+    for pattern, option in (
+        (r"\b(all|clip|overwrite|offline)=True\b", r"--\1"),
+        (r"\b(align|channel|units)='(nearest|all|nm)'", r"--\1 \2"),
+        (r"\bcoordinates=\[x, y, z\]", "--coordinates x,y,z"),
+        (r"\b(bbox|channels|columns|coordinates|filter|resolution|units)=(?=[\s,;.)]|$)", r"--\1"),
+        (r"(?<![\w/])cache_dir(?![\w/])=?", "--cache-dir"),
+        (r"\bfetch\(('[^']*')\)", r"--pattern \1"),
+        (r"\bfetch\(\)", "fetch"),
+        (r"\blist_ids\(\)", "`emcatalog skeleton` without ids"),
+        (r"\btake to_dask\(\)", "write them with --out"),
+        (r"12781 or \[12781, 556329\]", "12781 or 12781 556329"),
+    )
+)
+"""Advice of the layers below, which is for Python, and how the same is typed here."""
 
-_KEEPS: Final = ("fetch", "export", "preview")
+_KEEPS: Final = ("fetch", "export", "preview", "skeleton")
 """Commands that fetch into the user's cache."""
 
 
@@ -38,7 +53,8 @@ class Commands(TyperGroup):
             status = super().main(*args, **kwargs)
             sys.stdout.flush()
         except EmcatalogError as error:
-            complain(_PYTHON_FLAG.sub(r"--\1", str(error)))
+            clear_bars()
+            complain(as_typed(str(error)))
             status = USAGE
         except _UsageError as error:
             complain(_usage(error))
@@ -57,6 +73,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            clear_bars()
             fetches = ctx.invoked_subcommand in _KEEPS
             interrupted("what was fetched is kept, and the same command goes on from there" if fetches else "")
             raise typer.Exit(INTERRUPTED) from None
@@ -101,6 +118,13 @@ def own_parameters(ctx: typer.Context, entry: str, allowed: dict[str, list[str]]
 def option_of(parameter: str) -> str:
     """The option that sets a parameter of an entry: ``--some-name`` for ``some_name``."""
     return f"--{parameter.replace('_', '-')}"
+
+
+def as_typed(message: str) -> str:
+    """A message with what it advises for Python as it is typed on the command line."""
+    for python, option in _ADVICE:
+        message = python.sub(option, message)
+    return message
 
 
 @contextmanager

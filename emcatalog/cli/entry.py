@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from shlex import shlex
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import typer
 
-from emcatalog.cli.commands import own_parameters
+from emcatalog.cli.commands import option_of, own_parameters
 from emcatalog.cli.terminal import errors
 from emcatalog.errors import ArgumentError, listing, suggest
 
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from emcatalog.drivers.volume import VolumeSource
 
 
-_CONDITION: Final = re.compile(r"(?P<name>[^=!<>]+?)\s*(?P<comparison><=|>=|!=|=|<|>)\s*(?P<value>.*)")
-_WORDS: Final = {"none": None, "true": True, "false": False}
+_CONDITION: Final = re.compile(r"(?P<name>[^=!<>]+?)\s*(?P<comparison><=|>=|!=|==|=|<|>)\s*(?P<values>.*)", re.DOTALL)
+_WHOLE: Final = re.compile(r"[+-]?\d+")
+_DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_WORDS: Final = {"true": True, "false": False}
+_TEXT: Final = ("string", "category")
+"""Types of columns whose values are taken as they are typed."""
 
 KINDS: Final = {
     "em_volume": "a volume",
@@ -32,7 +37,7 @@ HELP: Final = {
     "em_volume": "see `emcatalog plan`, `fetch`, `export` and `preview`",
     "em_table": "see `emcatalog table`, `plan` and `fetch`",
     "em_skeletons": "see `emcatalog skeleton`",
-    "em_neuprint": "it is asked from Python, with .client()",
+    "em_neuprint": "it is asked from Python, with client(), fetch_neurons(...) and fetch_adjacencies(...)",
     "em_files": "see `emcatalog plan` and `fetch`",
 }
 """What can be done with it on the command line."""
@@ -104,13 +109,12 @@ def find_source(
         raise ArgumentError(f"{name} is a catalog; name one of its entries: {entries}")
     driver = type(entry).name
     if drivers and driver not in drivers:
-        raise ArgumentError(
-            f"`{ctx.command_path}` is for {listing(KINDS[each] for each in drivers)}, and {name} is {KINDS[driver]}:"
-            f" {HELP[driver]}"
-        )
+        kinds = " or ".join(KINDS[each] for each in drivers)
+        raise ArgumentError(f"`{ctx.command_path}` is for {kinds}, and {name} is {KINDS[driver]}: {HELP[driver]}")
     own = own_parameters(ctx, name, allowed_values(entry))
-    given = {key: _parse(key, value) for key, value in options.items() if value not in (None, False)}
-    return entry(**own, **given)
+    given = {key: value for key, value in options.items() if value not in (None, False)}
+    _check_options(name, driver, given)
+    return entry(**own, **{key: _parse(key, value, entry) for key, value in given.items()})
 
 
 def find_volume(ctx: typer.Context, name: str, catalog: str | None, **options: object) -> VolumeSource:
@@ -123,6 +127,20 @@ def find_volume(ctx: typer.Context, name: str, catalog: str | None, **options: o
     return source
 
 
+def _check_options(name: str, driver: str, given: Iterable[str]) -> None:
+    """Refuse an option of other kinds of data.
+
+    Raises:
+        ArgumentError: the message says of which.
+    """
+    from emcatalog.entries import ARGUMENTS
+
+    for key in given:
+        if key not in ARGUMENTS[driver].model_fields:
+            kinds = [KINDS[other] for other, arguments in ARGUMENTS.items() if key in arguments.model_fields]
+            raise ArgumentError(f"{option_of(key)} is for {' or '.join(kinds)}, and {name} is {KINDS[driver]}")
+
+
 def allowed_values(entry: Any) -> dict[str, list[str]]:
     """The entry's own parameters and the values that each can have."""
     return {parameter["name"]: list(parameter["allowed"]) for parameter in parameters(entry)}
@@ -133,10 +151,10 @@ def parameters(entry: Any) -> list[dict[str, Any]]:
     return [parameter for parameter in entry.describe()["user_parameters"] if parameter.get("allowed")]
 
 
-def _parse(key: str, value: object) -> object:
+def _parse(key: str, value: object, entry: Any) -> object:
     """A word of the command line as Python's argument of that name; a wrong one is left for our messages."""
     if key == "filter":
-        return _conditions(cast(list[str], value))
+        return _conditions(cast(list[str], value), entry.arguments.table.columns)
     if key == "channels":
         return [name.strip() for name in str(value).split(",") if name.strip()]
     if key == "channel" and str(value).isdecimal():
@@ -150,41 +168,73 @@ def _parse(key: str, value: object) -> object:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def _conditions(words: Sequence[str]) -> dict[str, Any]:
+def _conditions(words: Sequence[str], types: Mapping[str, str]) -> dict[str, Any]:
     """Conditions of a table as the mapping that Python takes.
 
+    Args:
+        words: as typed.
+        types: of the columns that are declared.
+
     Raises:
-        ArgumentError: one that is none.
+        ArgumentError: one that is none, or two that would have to be one.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, list[Any]]] = {}
     for word in words:
         match = _CONDITION.fullmatch(word.strip())
-        if match is None:
+        values = _split(match["values"]) if match else []
+        if match is None or not values:
             raise ArgumentError(
                 f"--filter {word!r} is no condition: give a column, one of = != < <= > >=, and a value, as in"
-                " 'conf>=0.7', or several with commas, as in 'body=10000,10001'"
+                " 'conf>=0.7', or several with commas, as in 'body=10000,10001'; 'type=none' is where there is none"
             )
-        name, comparison, typed = match["name"], match["comparison"], match["value"]
-        values = [_scalar(each) for each in typed.split(",")]
-        if comparison == "=":
-            found[name] = values if len(values) > 1 else values[0]
-        else:
-            found.setdefault(name, {})
-            found[name][comparison] = values[0] if len(values) == 1 else typed
-    return found
+        name, comparison = match["name"], match["comparison"].replace("==", "=")
+        if comparison in found.setdefault(name, {}):
+            raise ArgumentError(
+                f"--filter {word!r}: {name}{comparison} is given twice, and rows hold all that is asked for"
+                + (f"; give '{name}=...' several values with commas" if comparison == "=" else "")
+            )
+        found[name][comparison] = [_value(each, types.get(name, "")) for each in values]
+    return {name: _condition(name, asked) for name, asked in found.items()}
 
 
-def _scalar(typed: str) -> Any:
-    """A number, true or false, nothing, or a text; in quotes a text that looks like one of these."""
-    text = typed.strip()
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+def _condition(name: str, asked: Mapping[str, list[Any]]) -> Any:
+    """What is asked of one column: a value, several, or comparisons.
+
+    Raises:
+        ArgumentError: several values where one is compared with.
+    """
+    if list(asked) == ["="]:
+        return asked["="] if len(asked["="]) > 1 else asked["="][0]
+    for comparison, values in asked.items():
+        if len(values) > 1:
+            alone = ", unless it is the only condition on that column" if comparison == "=" else ""
+            raise ArgumentError(
+                f"--filter: {name}{comparison} takes one value{alone}; put a text with commas in quotes"
+            )
+    return {"==" if comparison == "=" else comparison: values[0] for comparison, values in asked.items()}
+
+
+def _split(typed: str) -> list[str]:
+    """Values with commas between them, of which those in quotes may hold some."""
+    words = shlex(typed, posix=False)
+    words.whitespace, words.whitespace_split, words.commenters = ",", True, ""
+    try:
+        return [word.strip() for word in words if word.strip()]
+    except ValueError:  # a quote that does not end is a letter
+        return [word.strip() for word in typed.split(",") if word.strip()]
+
+
+def _value(typed: str, kind: str) -> Any:
+    """What is meant by a word: a number, true or false, or a text where the column or quotes say so; none is none."""
+    if len(typed) > 1 and typed[0] == typed[-1] and typed[0] in "'\"":
+        return typed[1:-1]
+    if typed.lower() == "none":
+        return None
+    if kind in _TEXT:
+        return typed
+    if _WHOLE.fullmatch(typed):
+        return int(typed)
+    return float(typed) if _DECIMAL.fullmatch(typed) else _WORDS.get(typed.lower(), typed)
 
 
 def _no_entry(catalog: Any, name: str) -> str:

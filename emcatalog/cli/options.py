@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from emcatalog.cli.entry import announce_demo, find_source
+from emcatalog.errors import ArgumentError
 
 Entry = Annotated[str, typer.Argument(metavar="ENTRY", help="Name as `emcatalog list` prints it.", show_default=False)]
 CatalogFile = Annotated[
@@ -41,6 +42,10 @@ Filter = Annotated[
 ]
 Coordinates = Annotated[
     str | None, typer.Option(metavar="X,Y,Z", help="Columns that the box is held against. Default: the table's own.")
+]
+Pattern = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Of files: names below the folder, as in '*.csv'. May be given again."),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone.")]
 CacheDir = Annotated[
@@ -78,14 +83,28 @@ def _rows(
     """The signature that ``on_a_table`` gives to a command."""
 
 
+def _box_or_rows(
+    entry: Entry,
+    bbox: Bbox = None,
+    units: Units = None,
+    resolution: Resolution = None,
+    channels: Channels = None,
+    channel: Channel = None,
+    align: Align = None,
+    clip: Clip = False,
+    columns: Columns = None,
+    filter: Filter = None,  # noqa: A002  # its name in Python
+    coordinates: Coordinates = None,
+    offline: Offline = False,
+    cache_dir: CacheDir = None,
+    catalog: CatalogFile = None,
+) -> None:
+    """The signature that ``on_data`` gives to a command."""
+
+
 def on_a_box(command: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function whose first argument is a volume: it gets an entry and the options of a box."""
     return _with_options(command, _box, ("em_volume",))
-
-
-def on_an_entry(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for a command that takes volumes, tables and files; an option that an entry lacks is refused by it."""
-    return _with_options(command, _box, ("em_volume", "em_table", "em_files"))
 
 
 def on_a_table(command: Callable[..., None]) -> Callable[..., None]:
@@ -93,8 +112,18 @@ def on_a_table(command: Callable[..., None]) -> Callable[..., None]:
     return _with_options(command, _rows, ("em_table",))
 
 
+def on_data(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for volumes, tables and files; an option of another kind of data than the entry is refused."""
+    return _with_options(command, _box_or_rows, ("em_volume", "em_table", "em_files"))
+
+
+def on_whole_data(command: Callable[..., None]) -> Callable[..., None]:
+    """The same where a table is taken as a whole, so that nobody downloads all of it who asked for a box."""
+    return _with_options(command, _box, ("em_volume", "em_table", "em_files"), whole=("em_table",))
+
+
 def _with_options(
-    command: Callable[..., None], options: Callable[..., None], drivers: Sequence[str]
+    command: Callable[..., None], options: Callable[..., None], drivers: Sequence[str], whole: Sequence[str] = ()
 ) -> Callable[..., None]:
     """Typer reads a command's options from its signature, so that the shared ones are put there."""
     shared = list(signature(options, eval_str=True).parameters.values())
@@ -103,6 +132,8 @@ def _with_options(
     def run(ctx: typer.Context, entry: str, catalog: str | None, **values: Any) -> None:
         box = {option.name: values.pop(option.name) for option in shared if option.name in values}
         source = find_source(ctx, entry, catalog, drivers, **box)
+        if type(source).name in whole:
+            _refuse_a_part(entry, **box)
         announce_demo(source)
         command(source, **values)
 
@@ -112,3 +143,11 @@ def _with_options(
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__doc__ = command.__doc__
     return run
+
+
+def _refuse_a_part(entry: str, *, bbox: str | None, units: str | None, **_: object) -> None:
+    if bbox is not None or units is not None:
+        raise ArgumentError(
+            f"{entry} is a table, which is fetched whole: leave --bbox and --units away; `emcatalog table {entry}"
+            f" --bbox {bbox or 'X0,X1,Y0,Y1,Z0,Z1'} --out FILE` reads a part of it"
+        )

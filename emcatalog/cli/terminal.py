@@ -14,6 +14,9 @@ from rich.text import Text
 PLAIN_WIDTH = 100
 """Columns of a table where nobody watches: a pipe, a file, the log of a CI job. ``COLUMNS`` wins."""
 
+GAP = 3
+"""Blanks between two columns of a table."""
+
 
 def results() -> Console:
     """Standard output, as wide as the terminal."""
@@ -51,7 +54,7 @@ def table(*headings: str, left: int = 1) -> Table:
         headings: of the columns.
         left: how many columns are text; those after it hold numbers and stand at the right.
     """
-    empty = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
+    empty = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False)
     for place, heading in enumerate(headings):
         empty.add_column(heading, justify="left" if place < left else "right", overflow="fold")
     return empty
@@ -65,6 +68,12 @@ def facts(rows: Iterable[tuple[str, str]], indent: int = 0) -> Table:
     for name, value in rows:
         grid.add_row(" " * indent + name, value)
     return grid
+
+
+def plain(text: str, longest: int) -> str:
+    """Text of others on one line: none of it moves the cursor of a user's terminal, and a long one is cut."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 
 def size(nbytes: float) -> str:

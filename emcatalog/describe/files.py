@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from emcatalog.describe.page import Description, Part, said_of
-from emcatalog.describe.table import stored_bytes
+from emcatalog.describe.page import Description, Part, doubt_of, said_of
+from emcatalog.describe.table import UNKNOWN, stored_bytes
 from emcatalog.entries.files import FilesArguments
 
 
 def describe_files(arguments: FilesArguments) -> Description:
     """The files of an entry."""
     model = arguments.files
-    count, stored = f"{model.count:,} files" if model.count else "files not counted", stored_bytes(model)
-    doubt = [("NOT CONFIRMED", model.unconfirmed)] if model.unconfirmed is not None else []
-    facts = (*doubt, ("how many", count), ("size", stored), *said_of(model))
-    brief = {"how many": count, "on the remote": stored}
-    part = Part("files", count, f"{count}; {stored}", brief, facts, is_confirmed=model.unconfirmed is None)
-    return Description("files", (part,), size=(count, stored), brief=stored)
+    stored = stored_bytes(model)
+    brief = {"how many": f"{model.count:,}" if model.count else UNKNOWN, "on the remote": stored}
+    count = f"{brief['how many']} files" if model.count else f"number {UNKNOWN}"
+    size = stored if model.stored_bytes else f"size {UNKNOWN}"
+    facts = (*doubt_of(model), ("how many", brief["how many"]), ("size", stored), *said_of(model))
+    part = Part("files", "kept as they are", f"{count}, {size}", brief, facts, is_confirmed=model.unconfirmed is None)
+    return Description("files", (part,), size=(count, size), brief=size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emcatalog.describe.page import Description, Part, said_of
+from emcatalog.describe.page import Description, Part, doubt_of, said_of
 from emcatalog.entries.neuprint import NeuprintArguments
 
 
@@ -10,8 +10,7 @@ def describe_neuprint(arguments: NeuprintArguments) -> Description:
     """The service of an entry."""
     model = arguments.neuprint
     brief = {"server": model.server, "dataset": model.dataset}
-    doubt = [("NOT CONFIRMED", model.unconfirmed)] if model.unconfirmed is not None else []
-    facts = (*doubt, ("server", model.server), ("dataset", model.dataset), *said_of(model))
+    facts = (*doubt_of(model), *brief.items(), *said_of(model))
     sentence = f"{model.dataset} at {model.server}"
-    part = Part("neuprint", "neuPrint service", sentence, brief, facts, is_confirmed=model.unconfirmed is None)
+    part = Part("neuprint", "a service", sentence, brief, facts, is_confirmed=model.unconfirmed is None)
     return Description("service", (part,), size=("a service", model.dataset), brief=model.dataset)

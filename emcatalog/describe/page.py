@@ -92,6 +92,12 @@ def as_html(name: str, description: str | None, metadata: Mapping[str, Any], abo
     )
 
 
+def doubt_of(model: Any) -> Iterator[tuple[str, str]]:
+    """What about the address of something is not confirmed, if so; stands before all else."""
+    if model.unconfirmed is not None:
+        yield "NOT CONFIRMED", model.unconfirmed
+
+
 def said_of(model: Any) -> Iterator[tuple[str, str]]:
     """What the catalog says of anything it declares: where it is, what to know, where the numbers come from."""
     if (url := getattr(model, "url", None)) is not None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from emcatalog.describe.page import Description, Part, format_bytes, said_of
+from emcatalog.describe.page import Description, Part, doubt_of, format_bytes, said_of
 from emcatalog.entries.volume import ChannelModel, VolumeArguments, typical_ratio
 from emcatalog.geometry import NmBox, ZyxNm, format_xyz
 from emcatalog.locations import STORED_AXES
@@ -55,8 +55,7 @@ def _unread(arguments: VolumeArguments) -> dict[str, ChannelModel]:
 
 def volume_facts(model: ChannelModel) -> Iterator[tuple[str, str]]:
     """Everything that the catalog says of one volume, in the order in which a person asks."""
-    if model.unconfirmed is not None:
-        yield "NOT CONFIRMED", model.unconfirmed
+    yield from doubt_of(model)
     yield "extent", _extent_and_length(model)
     if any(model.offset or ()):
         yield "starts at", f"voxel {', '.join(map(str, model.offset or ()))}"

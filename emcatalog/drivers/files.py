@@ -23,6 +23,7 @@ class FilesSource(EntrySource):
 
     name = "em_files"
     container = "python"
+    usage = "ls() lists the files, plan() says what they take, and fetch('*.csv') brings some of them here"
     arguments: FilesArguments
 
     def ls(self, pattern: str | Sequence[str] | None = None) -> list[RemoteObject]:

@@ -21,6 +21,7 @@ class NeuprintSource(EntrySource):
 
     name = "em_neuprint"
     container = "python"
+    usage = "it is a service, which client(), fetch_neurons(...) and fetch_adjacencies(...) ask"
     arguments: NeuprintArguments
 
     def client(self, *, default: bool = True) -> neuprint.Client:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from emcatalog.cutout import StartProgress
+
+_shown: Final[WeakSet[Any]] = WeakSet()
+"""Bars of this process that are not at their end."""
 
 
 def chunks_bar(name: str) -> StartProgress:
@@ -31,14 +35,20 @@ def items_bar(title: str, count: int, unit: str) -> Callable[[int], None]:
     return _bar(title, count, unit=unit)
 
 
+def clear_bars() -> None:
+    """Take away the bars of work that failed or was stopped, so that what is said of it has a line of its own."""
+    for bar in list(_shown):
+        bar.close()
+
+
 def _bar(title: str, total: int, **options: Any) -> Callable[[int], None]:
     if find_spec("ipywidgets") is None:
         from tqdm import tqdm  # tqdm.auto would warn that there are none
     else:
         from tqdm.auto import tqdm
     # A notebook's standard error is no terminal, and somebody looks at it all the same.
-    disable = False if "ipykernel" in sys.modules else None
-    bar = tqdm(total=total, desc=title, disable=disable, leave=False, **options)
+    bar = tqdm(total=total, desc=title, disable=False if _in_notebook() else None, leave=False, **options)
+    _shown.add(bar)
 
     def advance(arrived: int) -> None:
         bar.update(arrived)
@@ -46,3 +56,9 @@ def _bar(title: str, total: int, **options: Any) -> Callable[[int], None]:
             bar.close()
 
     return advance
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a notebook's kernel; the module alone may be there because some library imported it."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and bool(kernel.IPKernelApp.initialized())

@@ -27,6 +27,7 @@ class SkeletonSource(EntrySource):
 
     name = "em_skeletons"
     container = "python"
+    usage = "skeletons are read by the ids of their neurons, as in read([12781]) or to_navis([12781])"
     arguments: SkeletonArguments
 
     def read(self, ids: int | Iterable[int], *, progress: bool = True) -> dict[int, pd.DataFrame]:

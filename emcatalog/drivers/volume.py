@@ -254,7 +254,7 @@ class VolumeSource(EntrySource):
 
         wanted, cutout = norm_points(points, radius_nm, by), self._cutout()
         masks = paint_points(wanted, cutout.grid, cutout.box)
-        return painted(cutout, masks, radius_nm, {**self._citation(), "points": points.name})
+        return painted(cutout, masks, wanted.radius_nm, {**self._citation(), "points": points.name})
 
     @property
     def splits(self) -> list[str]:

@@ -201,9 +201,10 @@ def sentence(error: Any, *models: type[BaseModel]) -> str:
             return f"{key}: {error['msg']}"
         case "missing":
             return f"{key}: it is missing"
-    message = f"{key}: {error['msg'].removeprefix('Value error, ')}"
+    message, given = f"{key}: {error['msg'].removeprefix('Value error, ')}", f"{error['input']!r:.80}"
+    is_said = error["type"] == "value_error" and given in message
     # A whole mapping says nothing of what is wrong in it.
-    return message if isinstance(error["input"], Mapping) else f"{message}, not {error['input']!r:.80}"
+    return message if isinstance(error["input"], Mapping) or is_said else f"{message}, not {given}"
 
 
 def _keys(*models: Any) -> Iterator[str]:

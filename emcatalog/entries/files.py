@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator
 
 from emcatalog.entries.common import Arguments, Declared, Size
+from emcatalog.errors import CatalogError
 from emcatalog.locations import Location, StorageOptions, parse_location
+
+_FORM: Final = "files"
+"""What stands before the address of other data; files have one form, so that a catalog does not name it."""
 
 
 def _address(url: str) -> str:
-    parse_location(f"files://{url}", ("files",))
+    if "://" not in url or url.startswith(f"{_FORM}://"):
+        raise ValueError("the address of files is a URL, as in 'gs://bucket/folder'")
+    try:
+        parse_location(f"{_FORM}://{url}", (_FORM,))
+    except CatalogError as error:
+        raise ValueError(str(error).replace(f"{_FORM}://", "", 1)) from error
     return url
 
 
@@ -29,7 +38,7 @@ class FilesModel(Declared):
     @property
     def location(self) -> Location:
         """The address, taken apart."""
-        return Location("files", self.url.rstrip("/"), self.storage_options.endpoint_url)
+        return Location(_FORM, self.url.rstrip("/"), self.storage_options.endpoint_url)
 
 
 class FilesArguments(Arguments):

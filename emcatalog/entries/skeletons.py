@@ -38,7 +38,7 @@ class SkeletonsModel(Declared):
     def _voxels_have_a_size(self) -> SkeletonsModel:
         """A length in voxels says nothing without their size, and one in nm needs none."""
         if (self.units == "voxel") != (self.voxel_size is not None):
-            raise ValueError("units: voxel and voxel_size go together")
+            raise ValueError("voxel_size goes with units: voxel, and with no others")
         if self.location.format != "swc" and self.units != "nm":
             raise ValueError("precomputed skeletons are in nm")
         return self

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from emcatalog.entries.common import Arguments, Declared, Size, XyzNm, norm_box
-from emcatalog.errors import ArgumentError
+from emcatalog.errors import ArgumentError, suggest
 from emcatalog.geometry import NmBox, reverse
 from emcatalog.locations import TABLES, Location, StorageOptions, parse_location
 
@@ -56,9 +56,15 @@ class TableModel(Declared):
     @model_validator(mode="after")
     def _columns_are_declared(self) -> TableModel:
         """What is done with a column is said of one that there is."""
-        for name in (*(self.coordinates or ()), *self.order_by, *([self.key] if self.key else [])):
-            if name not in self.columns:
-                raise ValueError(f"{name!r} is not among the columns")
+        named = {
+            "coordinates": self.coordinates or (),
+            "order_by": self.order_by,
+            "key": (self.key,) if self.key else (),
+        }
+        for key, names in named.items():
+            for name in names:
+                if name not in self.columns:
+                    raise ValueError(f"{key}: {name!r} is not among the columns.{suggest(name, self.columns)}")
         return self
 
     @property
@@ -93,7 +99,7 @@ class TableArguments(Arguments):
         Raises:
             ArgumentError: it cannot be used.
         """
-        _ = self.chosen, self.conditions, self.box_nm
+        _ = self.chosen, self.conditions, self.box_nm, self.axes
         if self.bbox is not None and self.axes is None:
             raise ArgumentError(
                 "this table has no coordinates that a bbox could be held against; name three of its columns with"
@@ -154,8 +160,8 @@ def _names(argument: str, value: object, count: int | None = None) -> tuple[str,
     """Names in a list, or in a string with commas."""
     given = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     names: list[Any] = list(given) if isinstance(given, (list, tuple)) else []
-    if not names or not all(isinstance(name, str) and name for name in names) or count not in (None, len(names)):
-        raise ArgumentError(
-            f"{argument}={value!r:.80} is not a list of {'' if count is None else f'{count} '}names of columns"
-        )
-    return tuple(dict.fromkeys(names))
+    known = tuple(dict.fromkeys(names)) if all(isinstance(name, str) and name for name in names) else ()
+    if not known or count not in (None, len(known)):
+        several = "" if count is None else f"{count} different "
+        raise ArgumentError(f"{argument}={value!r:.80} is not a list of {several}names of columns")
+    return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from emcatalog.mirror.cache import KEPT, NAMES_FILE, VOLUME_FILE, Cache
 _SHARD: Final = re.compile(rf"(?P<mirror>.+\.zarr)/{ARRAY}/c/(?P<cell>\d+(/\d+)+)")
 """Key of a shard below the cache, in Zarr's default chunk key encoding."""
 
-
 _TABLE: Final = re.compile(
     r"(?P<folder>.+/)(?P<name>[^/]+\.parquet)/(?P<part>part-\d+\.parquet)?.*"
     r"|(?P<beside>.+/)\.(?P<made>[^/]+\.parquet)\.(download|partial-[^/]*)/.+"
 )
 """Key of a file of a table's copy, or of one that is being made beside it."""
+
+_BEGUN: Final = re.compile(r".*/\.[^/]+\.partial")
+"""Key of a file that is being downloaded, or was until somebody stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,11 @@ class MirrorFiles:
     """Folder below the cache: ``gs/flyem-male-cns/em/em-clahe-jpeg/8x8x8.zarr``, ``.../x.feather.parquet``, or
     ``.../kept-files``."""
     nbytes: int
-    """Of its shards or files."""
+    """Of all that lies there, but for the descriptions of an array."""
     shards: tuple[str, ...]
-    """Keys of its shards, below the cache."""
+    """Keys of its shards, of the parts of a table, or of the files that are kept, below the cache."""
+    begun: int = 0
+    """Downloads that go on when they are asked for again."""
 
     @property
     def is_array(self) -> bool:
@@ -50,6 +55,11 @@ class MirrorFiles:
     def is_table(self) -> bool:
         """Whether it is the copy of a table."""
         return self.name.endswith(".parquet")
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is files that are kept as they are."""
+        return self.name.endswith(f"/{KEPT}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +83,35 @@ def list_mirrors(cache: Cache) -> list[MirrorFiles]:
         found = filesystem.find(root, detail=True)
     sizes: dict[str, list[int]] = {}
     shards: dict[str, list[str]] = {}
+    begun: Counter[str] = Counter()
     for path, info in found.items():
         key = path.removeprefix(root).strip("/")
-        folder = key.removesuffix(f"/{ARRAY}/zarr.json")
-        match, (before, kept, _) = _SHARD.fullmatch(key), key.partition(f"/{KEPT}/")
-        table = _TABLE.fullmatch(key)
-        if table and not kept:
-            name = (table["folder"] or table["beside"]) + (table["name"] or table["made"])
-            shards.setdefault(name, []).extend([key] if table["part"] else [])
-            sizes.setdefault(name, []).append(info["size"])
-        elif kept and ".zarr/" not in key:
-            name = f"{before}/{KEPT}"
-            shards.setdefault(name, [])
-            sizes.setdefault(name, []).append(info["size"])
-        elif match or folder != key:
-            name = match["mirror"] if match else folder
-            shards.setdefault(name, []).extend([key] if match else [])
-            sizes.setdefault(name, []).append(info["size"] if match else 0)
-    return [MirrorFiles(name, sum(sizes[name]), tuple(sorted(shards[name]))) for name in sorted(shards)]
+        if (place := _place(key)) is None:
+            continue
+        name, is_shard = place
+        shards.setdefault(name, []).extend([key] if is_shard else [])
+        # What describes an array is a few hundred bytes, and stays where its shards are removed one by one.
+        sizes.setdefault(name, []).append(info["size"] if is_shard or not name.endswith(".zarr") else 0)
+        begun[name] += bool(_BEGUN.fullmatch(key))
+    return [MirrorFiles(name, sum(sizes[name]), tuple(sorted(shards[name])), begun[name]) for name in sorted(shards)]
+
+
+def _place(key: str) -> tuple[str, bool] | None:
+    """Name of what a file of the cache belongs to, and whether it is a shard, a part or a kept file of it."""
+    before, kept, below = key.partition(f"/{KEPT}/")
+    if kept and ".zarr/" not in key:
+        # Names that begin with a dot are those of what is known of a file, and of what is not whole yet.
+        return f"{before}/{KEPT}", not below.rpartition("/")[2].startswith(".")
+    if table := _TABLE.fullmatch(key):
+        return (table["folder"] or table["beside"]) + (table["name"] or table["made"]), table["part"] is not None
+    if shard := _SHARD.fullmatch(key):
+        return shard["mirror"], True
+    folder = key.removesuffix(f"/{ARRAY}/zarr.json")
+    return None if folder == key else (folder, False)
 
 
 def verify(cache: Cache, mirror: MirrorFiles, progress: Callable[[str], None] | None = None) -> Iterator[BadShard]:
-    """Read every chunk that is there, and give the shards that fail; of kept files nothing can be said.
+    """Read every chunk of an array that is there, and give the shards that fail.
 
     Args:
         cache: where it lies.

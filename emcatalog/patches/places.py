@@ -165,6 +165,11 @@ def find_places(maps: Sequence[Map], wanted: Wanted, patch_shape: Zyx) -> Places
         for key, weight in wanted.weigh(*maps[region].read(block)).items():
             found.setdefault(key, []).append((index, weight))
         if len(found) > MOST_CLASSES:
+            if maps[region].classes is not None:
+                raise SamplingError(
+                    f"there are more than {MOST_CLASSES} classes to balance: name those that count with class_names=,"
+                    " or with balance="
+                )
             raise SamplingError(
                 f"{maps[region].name} holds more than {MOST_CLASSES} different labels: these are instances, and not"
                 " classes to balance"

@@ -50,7 +50,7 @@ class Recipe:
     turns: Sequence[Orientation]
     """Ways to turn a patch, each as likely as any other."""
     min_foreground: float = 0.0
-    """Least share of labelled voxels in a patch."""
+    """Least share of voxels of a patch that are labelled: of a class where there are classes, painted where points."""
     tries: int = 100
     """Places that are looked at for that before giving up."""
     seed: int = 0
@@ -90,8 +90,8 @@ class Recipe:
             place = self.sampler.draw(rng)
             region = self.regions[place.region]
             labels = region.begin_labels(self._box(place), (0, 0, 0)).result()
-            known = labels != (self.target.unlabelled or 0) if region.classes is None else labels > 0
-            share = np.count_nonzero(known) / labels.size
+            is_foreground = labels != (self.target.unlabelled or 0) if region.classes is None else labels > 0
+            share = np.count_nonzero(is_foreground) / labels.size
             if share >= self.min_foreground:
                 return place
             best = max(best, share)

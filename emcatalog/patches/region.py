@@ -13,7 +13,8 @@ from emcatalog.cutout import Cutout, PatchReading
 from emcatalog.cutout_opening import open_cutout
 from emcatalog.entries.volume import VolumeArguments
 from emcatalog.errors import ArgumentError, listing, suggest
-from emcatalog.geometry import Box, Zyx, format_xyz, same_size, zyx
+from emcatalog.geometry import Box, Grid, Zyx, format_xyz, same_size, zyx
+from emcatalog.points import OpenPoints, Points, open_points
 
 
 class Source(Protocol):
@@ -29,6 +30,22 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What a network is to learn: labels of a channel, what they are classes of, or points of a table."""
+
+    kinds: Sequence[str] = ()
+    """Of channels that labels may be taken from, best first; empty where none is read."""
+    labels: str | None = None
+    """Name of the channel. Default: the only one of a kind that fits."""
+    classes: str | Classes | None = None
+    """What its instances are, in the place of their ids: a column of the entry's tables."""
+    class_names: Sequence[object] | None = None
+    """Which classes count."""
+    points: Points | None = None
+    """What is painted in the place of labels."""
+
+
+@dataclass(frozen=True)
 class Region:
     """One box of one entry."""
 
@@ -39,9 +56,18 @@ class Region:
     raw: str
     """Name of the channel that a network gets."""
     labels: str | None
-    """Name of the channel that it learns; None where there is nothing to learn."""
+    """Name of the channel that it learns; None where there is nothing to learn, or where points are painted."""
     classes: Classes | None = None
     """What is learned in the place of the labels' ids; None where it is they."""
+    points: OpenPoints | None = None
+    """What is painted in the place of labels."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes 1, 2, 3, ..., or of the kinds of points; empty where ids are learned."""
+        if self.points is not None:
+            return self.points.kinds
+        return () if self.classes is None else self.classes.names
 
     @property
     def num_channels(self) -> int:
@@ -72,15 +98,18 @@ class Region:
     def begin_reading(self, patch: Box, halo: Zyx) -> RegionReading:
         """Begin to read a patch: raw, and labels with their halo."""
         raw = self.cutout.of(self.raw).at(patch).begin_patch()
-        return RegionReading(self, raw, None if self.labels is None else self.begin_labels(patch, halo))
+        learns = self.labels is not None or self.points is not None
+        return RegionReading(self, raw, self.begin_labels(patch, halo) if learns else None)
 
-    def begin_labels(self, patch: Box, halo: Zyx) -> LabelsReading:
+    def begin_labels(self, patch: Box, halo: Zyx) -> LabelsReading | PointsReading:
         """Begin to read the labels of a patch with their halo."""
-        assert self.labels is not None, "a region without labels has none to read"
         begin = [a - h for a, h in zip(patch.begin, halo, strict=True)]
         end = [b + h for b, h in zip(patch.end, halo, strict=True)]
-        reading = self.cutout.of(self.labels).at(Box(zyx(begin), zyx(end))).begin_patch()
-        return LabelsReading(reading, self.labels, self.classes)
+        box = Box(zyx(begin), zyx(end))
+        if self.points is not None:
+            return PointsReading(self.points, self.cutout.grid, box)
+        assert self.labels is not None, "a region without labels has none to read"
+        return LabelsReading(self.cutout.of(self.labels).at(box).begin_patch(), self.labels, self.classes)
 
     def info(self, patch: Box) -> dict[str, Any]:
         """Where a patch lies, so that it can be opened again.
@@ -116,12 +145,25 @@ class LabelsReading:
 
 
 @dataclass(frozen=True, slots=True)
+class PointsReading:
+    """Points that are to be painted: they are in memory."""
+
+    points: OpenPoints
+    grid: Grid
+    box: Box
+
+    def result(self) -> NDArray[Any]:
+        """A bit for each kind of point, (z, y, x)."""
+        return self.points.paint(self.grid, self.box)
+
+
+@dataclass(frozen=True, slots=True)
 class RegionReading:
     """A patch on its way into memory."""
 
     region: Region
     raw: PatchReading
-    labels: LabelsReading | None
+    labels: LabelsReading | PointsReading | None
 
     def result(self) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Raw (c, z, y, x), and labels (z, y, x) with their halo.
@@ -134,8 +176,44 @@ class RegionReading:
         return raw, None if self.labels is None else self.labels.result()
 
 
+def open_regions(sources: Sequence[Source], raw: str | None, learned: Learned) -> list[Region]:
+    """The regions that sources are.
+
+    Args:
+        sources: entries with their arguments.
+        raw: name of the channel that a network gets. Default: the image.
+        learned: what it learns.
+
+    Raises:
+        ArgumentError: a channel, a table or a column that is not there, or several channels of which none is named; or
+            regions whose samples do not fit into one batch.
+        MissingExtraError, TooLargeError: a table that cannot be read here.
+        SourceError, CacheError: a description or a table that cannot be had.
+    """
+    found: dict[tuple[str, ...], Classes] = {}  # boxes of one entry share them
+    regions = []
+    for source in sources:
+        classes, tables = learned.classes, tuple(table.url for table in source.arguments.annotations)
+        if isinstance(classes, str):
+            if tables not in found:
+                found[tables] = open_classes(source.arguments, classes, learned.class_names)
+            classes = found[tables]
+        regions.append(open_region(source, raw, learned.labels, classes, learned.points, learns=learned.kinds))
+    _check_alike(regions)
+    _check_same_names(regions)
+    if isinstance(learned.classes, Classes):
+        _check_same_labels(regions)
+    return regions
+
+
 def open_region(
-    source: Source, raw: str | None, labels: str | None, classes: str | Classes | None = None, *, learns: Sequence[str]
+    source: Source,
+    raw: str | None,
+    labels: str | None,
+    classes: Classes | None = None,
+    points: Points | None = None,
+    *,
+    learns: Sequence[str],
 ) -> Region:
     """The region that a source is.
 
@@ -143,12 +221,12 @@ def open_region(
         source: an entry with its arguments.
         raw: name of the channel that a network gets. Default: the image.
         labels: name of the channel that it learns. Default: the only one of a kind that fits.
-        classes: what its instances are, in the place of their ids: a column of the entry's tables.
-        learns: kinds of channels that fit, best first; empty where nothing is to be learned.
+        classes: what its instances are, in the place of their ids.
+        points: what is painted in the place of labels.
+        learns: kinds of channels that fit, best first; empty where none is read.
 
     Raises:
-        ArgumentError: a channel that is not there, or several of which none is named.
-        SourceError, CacheError: a description that cannot be had.
+        ArgumentError, MissingExtraError, TooLargeError, SourceError, CacheError: as ``open_regions``.
     """
     arguments = source.arguments
     if arguments.consecutive:
@@ -156,17 +234,14 @@ def open_region(
             f"{source.name}: consecutive=True of an entry is for read(); give it to to_torch, for a patch"
         )
     raw = _choose("raw", raw, source, ("image",))
-    names = [raw]
-    if learns:
-        labels = _choose("labels", labels, source, learns)
-        names.append(labels)
-    cutout = open_cutout(arguments.with_channels(names))
-    if labels is not None and learns and cutout.channels[labels].has_channels:
+    labels = _choose("labels", labels, source, learns) if learns else None
+    cutout = open_cutout(arguments.with_channels([raw] if labels is None else [raw, labels]))
+    if labels is not None and cutout.channels[labels].has_channels:
         raise ArgumentError(f"{source.name}: {labels} has an axis of channels, which labels must not; name another")
-    if labels is not None and learns and cutout.channels[labels].dtype.kind not in "ui":
+    if labels is not None and cutout.channels[labels].dtype.kind not in "ui":
         raise ArgumentError(f"{source.name}: {labels} holds {cutout.channels[labels].dtype}, which are no labels")
-    known = open_classes(arguments, classes) if isinstance(classes, str) else classes
-    return Region(source.name, cutout, raw, labels if learns else None, known)
+    painted = None if points is None else open_points(points, cutout.grid, cutout.box)
+    return Region(source.name, cutout, raw, labels, classes, painted)
 
 
 def _choose(argument: str, asked: str | None, source: Source, wanted: Sequence[str]) -> str:
@@ -196,21 +271,41 @@ def _choose(argument: str, asked: str | None, source: Source, wanted: Sequence[s
     )
 
 
-def check_same_classes(regions: Sequence[Region]) -> None:
-    """Refuse regions in which one number means two classes.
+def _check_same_names(regions: Sequence[Region]) -> None:
+    """Refuse regions in which one number, or one channel, means two things.
 
     Raises:
         ArgumentError: the message says how to name them.
     """
-    named = {None if region.classes is None else region.classes.names for region in regions}
-    if len(named) > 1:
+    first, *others = regions
+    for other in others:
+        if other.names == first.names:
+            continue
+        if first.points is not None:
+            raise ArgumentError(
+                f"{first.entry} has points of the kinds {listing(first.names)}, {other.entry} {listing(other.names)}:"
+                " take another column by=, or None"
+            )
         raise ArgumentError(
-            "the sources have other classes, so that one number would mean two things: give"
-            " classes=source.classes(column, names=[...]) with those that all of them have"
+            f"the classes of {first.entry} and {other.entry} differ, so that one number would mean two things: name"
+            " those that count, and that both have, with class_names="
         )
 
 
-def check_alike(regions: Sequence[Region]) -> None:
+def _check_same_labels(regions: Sequence[Region]) -> None:
+    """Refuse classes of one volume's instances for those of another.
+
+    Raises:
+        ArgumentError: the message says how to name them.
+    """
+    if len({region.cutout.channels[region.labels or ""].url for region in regions}) > 1:
+        raise ArgumentError(
+            "the instances of the sources are those of different volumes, and classes= those of one: give classes= the"
+            " name of a column, and class_names= for those that count"
+        )
+
+
+def _check_alike(regions: Sequence[Region]) -> None:
     """Refuse regions whose samples do not fit into one batch.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from emcatalog.errors import ArgumentError, listing, suggest
 from emcatalog.geometry import AXES, Zyx, zyx
 from emcatalog.labels import renumber
 from emcatalog.patches.targets import NO_HALO, affinities, boundaries, inside_halo
+from emcatalog.points import unpack
 
 INSTANCE_KINDS: Final = ("instances", "semantic", "mask")
 CLASS_KINDS: Final = ("semantic", "mask", "instances")
@@ -25,8 +26,9 @@ TARGETS: Final = {
     "semantic": CLASS_KINDS,
     "boundaries": INSTANCE_KINDS,
     "affinities": INSTANCE_KINDS,
+    "points": (),
 }
-"""Names of targets, and the labels that they are made of."""
+"""Names of targets, and the labels that they are made of: none where points of a table are painted."""
 _WITH_MASK: Final = ("boundaries", "affinities")
 _OF_IDS: Final = ("instances", "semantic")
 
@@ -53,10 +55,17 @@ class Target:
     """Whether instances of a patch are numbered 1, 2, 3, ..."""
     dtype: str | None = None
     """NumPy's name; None for int64 ids and float32 of everything else."""
+    kinds: tuple[str, ...] = ()
+    """Of points: a channel each."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything is learned."""
+        return self.name is not None or self.make is not None
 
     @property
     def learns(self) -> tuple[str, ...]:
-        """Kinds of channels that it can be made of, best first; empty where nothing is learned."""
+        """Kinds of channels that it can be made of, best first; empty where none is read."""
         if self.name is None:
             return () if self.make is None else INSTANCE_KINDS
         return TARGETS[self.name]
@@ -65,7 +74,7 @@ class Target:
     def wide(self) -> np.dtype[Any] | None:
         """What a result is widened to, or None where it stays as it is."""
         if self.dtype is None:
-            return np.dtype(np.float32) if self.name in (*_WITH_MASK, "binary") else None
+            return None if self.name in (*_OF_IDS, None) else np.dtype(np.float32)
         return np.dtype(self.dtype)
 
     @property
@@ -73,13 +82,26 @@ class Target:
         """Channels of the result; None where only the caller's function knows."""
         if self.name is None:
             return None
-        return (len(self.offsets) or 1) * (2 if self.mask else 1)
+        return (len(self.offsets) or len(self.kinds) or 1) * (2 if self.mask else 1)
+
+    def with_kinds(self, kinds: tuple[str, ...]) -> Target:
+        """The same target of these kinds of points.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        if not kinds:
+            raise ArgumentError(
+                "no point lies in the box, and a column of text says only there which kinds there are: take a larger"
+                " bbox, a column of categories by=, or None"
+            )
+        return replace(self, kinds=kinds)
 
     def of(self, labels: NDArray[Any], halo: Zyx) -> NDArray[Any]:
         """The target of a patch.
 
         Args:
-            labels: (z, y, x) unsigned or signed integers, of the patch and its halo.
+            labels: (z, y, x) unsigned or signed integers, of the patch and its halo; a bit for each kind of point.
             halo: voxels around the patch, (z, y, x).
 
         Returns:
@@ -94,6 +116,8 @@ class Target:
         patch = labels[inside_halo(labels.shape, halo)]
         if self.name is None:
             return self._made(patch)
+        if self.name == "points":
+            return unpack(patch, len(self.kinds))
         if self.name == "binary":
             return np.asarray(patch != 0)[None]
         ids = renumber(patch)[0] if self.consecutive else patch
@@ -142,6 +166,8 @@ def norm_target(
             f"{suggest(str(target), TARGETS)}"
         )
     _check_fits(name, offsets, mask=mask, halo=halo, consecutive=consecutive)
+    if name == "points" and unlabelled != 0:
+        raise ArgumentError("unlabelled= is an id of labels, and target='points' has none: leave it away")
     steps = _norm_offsets(offsets, patch_shape, halo=halo) if name == "affinities" else ()
     around = _halo(name, steps, patch_shape) if halo else NO_HALO
     make = target if callable(target) else None

@@ -51,9 +51,9 @@ def format_swc(nodes: pd.DataFrame, comments: Sequence[str] = ()) -> str:
 
     Args:
         nodes: see ``make_table``.
-        comments: lines for its beginning.
+        comments: lines for its beginning, each a sentence or so.
     """
-    head = "".join(f"# {comment}\n" for comment in comments)
+    head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
     rows = nodes[list(COLUMNS)].fillna({"radius": 0.0})
     text: str = rows.to_csv(sep=" ", header=False, index=False, float_format="%.10g", lineterminator="\n")
     return head + text

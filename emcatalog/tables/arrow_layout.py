@@ -160,7 +160,7 @@ def buffers_of(schema: pa.Schema) -> dict[str, range] | None:
 
 def _count(kind: pa.DataType) -> int | None:
     """Buffers of a type, those of its children among them."""
-    if isinstance(kind, pa.ExtensionType):
+    if isinstance(kind, pa.BaseExtensionType):
         return _count(kind.storage_type)
     own = next((count for count, tests in _OWN.items() if any(is_one(kind) for is_one in tests)), None)
     inner = [_count(child) for child in _children(kind)]

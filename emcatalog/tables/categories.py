@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _LONG: Final = 1 << 12
-"""Parquet writes all of a dictionary into each row group; categories beyond so many are stored as plain values."""
+"""Parquet writes all of a dictionary into each row group; of more categories than that, values are stored instead."""
 
 
 class Coding:
@@ -71,16 +71,14 @@ class Columns:
         """Of the table, with what pandas wrote about its index."""
         return self.no_rows.schema
 
-    def to_stored(self, coded: pa.Table) -> pa.Table:
+    def to_stored(self, coded: pa.RecordBatch) -> pa.RecordBatch:
         """What is written, for rows whose categories are codes; columns that the table does not have stay."""
-        columns = []
-        for name, column in zip(coded.column_names, coded.columns, strict=True):
-            field = self._field(name)
-            columns.append(self._spelt(field, column) if field and pa.types.is_dictionary(field.type) else column)
+        columns = [self._spelt(name, column) for name, column in zip(coded.schema.names, coded.columns, strict=True)]
+        stored = pa.RecordBatch.from_arrays(columns, names=coded.schema.names)
         # pandas' notes say to any Parquet tool what the index is.
-        return pa.table(columns, names=coded.column_names).replace_schema_metadata(self.schema.metadata)
+        return stored.replace_schema_metadata(self.schema.metadata)
 
-    def from_stored(self, stored: pa.Table) -> pa.Table:
+    def from_stored(self, stored: pa.RecordBatch) -> pa.RecordBatch:
         """Columns as the table has them; those that it does not have stay.
 
         Raises:
@@ -88,25 +86,24 @@ class Columns:
         """
         fields = [self._field(field.name) or field for field in stored.schema]
         columns = [self._restored(field, column) for field, column in zip(fields, stored.columns, strict=True)]
-        return pa.table(columns, schema=pa.schema(fields, metadata=self.schema.metadata))
+        return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, metadata=self.schema.metadata))
 
     def _field(self, name: str) -> pa.Field | None:
         place = self.schema.get_field_index(name)
         return self.schema.field(place) if place >= 0 else None
 
-    def _dictionary(self, field: pa.Field) -> pa.Array:
-        return self.no_rows.column(field.name).dictionary
+    def _spelt(self, name: str, column: pa.Array) -> pa.Array:
+        field = self._field(name)
+        if field is None or not pa.types.is_dictionary(field.type):
+            return column
+        dictionary = self.no_rows.column(name).dictionary
+        if not _is_text(dictionary.type) or len(dictionary) > _LONG or dictionary.null_count:
+            return dictionary.take(column)
+        return _categories(column, dictionary, field.type)
 
-    def _spelt(self, field: pa.Field, codes: pa.ChunkedArray) -> pa.ChunkedArray:
-        dictionary = self._dictionary(field)
-        if not _is_text(dictionary.type) or len(dictionary) > _LONG:
-            return pa.chunked_array([dictionary.take(chunk) for chunk in codes.chunks], dictionary.type)
-        return pa.chunked_array([_categories(chunk, dictionary, field.type) for chunk in codes.chunks], field.type)
-
-    def _restored(self, field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    def _restored(self, field: pa.Field, column: pa.Array) -> pa.Array:
         if pa.types.is_dictionary(field.type):
-            dictionary = self._dictionary(field)
-            return pa.chunked_array([_coded(chunk, dictionary, field.type) for chunk in column.chunks], field.type)
+            return _coded(column, self.no_rows.column(field.name).dictionary, field.type)
         return column if column.type == field.type else column.cast(field.type)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +13,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emcatalog.errors import CacheCorruptError, TooLargeError
+from emcatalog.memory import available_bytes
 from emcatalog.tables.categories import Columns
-from emcatalog.tables.copy_form import ROW, Index, read_documents, reading, within
+from emcatalog.tables.copy_form import ROW, Index, Part, read_documents, reading
 from emcatalog.tables.query import EVERYTHING, Where, norm_columns
 from emcatalog.threads import map_in_order
 
 _SCAN_THREADS: Final = 2
 """That read parts ahead of whoever takes their rows."""
+
+_GROUPS_A_THREAD: Final = 4
+"""Row groups that are worth a thread, which takes as long to start as one takes to read."""
+
+_LARGE_BYTES: Final = 256 << 20
+"""From which on an answer is held against the memory that is free, which takes a while to find out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +37,8 @@ class TableCopy:
     """Where it lies."""
     about: Mapping[str, Any]
     """What it was made from."""
-    _columns: Columns
-    _index: Index
+    _columns: Columns = field(repr=False)
+    _index: Index = field(repr=False)
 
     @property
     def schema(self) -> pa.Schema:
@@ -47,14 +55,43 @@ class TableCopy:
         """Files that can be read apart."""
         return self._index.parts
 
-    def parts_with(self, where: Where) -> list[int]:
-        """Numbers of the parts that may hold wanted rows."""
-        return list(self._index.overlapping(where.bounds))
+    def count_rows(self) -> int:
+        """How many rows there are."""
+        return self.rows
+
+    def stored_bytes(self, columns: Sequence[str]) -> int:
+        """About how many bytes some columns take: as many a row as in the first part.
+
+        Raises:
+            CacheCorruptError: that is missing or damaged.
+        """
+        if not self.parts:
+            return 0
+        first = self._index.part(self.folder, 0)
+        return round(first.stored_bytes(set(columns)) / self._index.rows_of(0) * self.rows)
+
+    def scan(
+        self, columns: Sequence[str], where: Where = EVERYTHING, parts: Sequence[int] | None = None
+    ) -> Generator[pa.RecordBatch | None, None, None]:
+        """The wanted rows of each part in turn, in the order of the copy; None for one that has none.
+
+        Args:
+            columns: to give, in this order.
+            where: which rows.
+            parts: their numbers; default: all.
+
+        Raises:
+            CacheCorruptError: a part that is needed is missing or damaged.
+        """
+        groups = self._index.overlapping(where.bounds)
+        wanted = partial(self._wanted, groups=groups, columns=columns, where=where)
+        for rows in map_in_order(wanted, range(self.parts) if parts is None else parts, _SCAN_THREADS):
+            yield None if rows is None else rows.select(list(columns))
 
     def read(
         self, columns: Sequence[str] | None = None, where: Where = EVERYTHING, *, in_order: bool = True
     ) -> pa.Table:
-        """The rows that are wanted, as reading the source would give them.
+        """The wanted rows, as reading the source would give them.
 
         Args:
             columns: to give, in this order; default: all.
@@ -63,44 +100,20 @@ class TableCopy:
 
         Raises:
             ArgumentError: a column that is not there.
+            TooLargeError: more than there is memory for.
             CacheCorruptError: a part that is needed is missing or damaged.
         """
         names = norm_columns(columns, self.schema)
         groups = self._index.overlapping(where.bounds)
-
-        def read_part(number: int) -> pa.Table:
-            return self._rows(number, groups[number], names, where, threads=len(groups) == 1)
-
-        threads = min(len(groups), pa.cpu_count())
-        found = map_in_order(read_part, groups, threads) if threads > 1 else map(read_part, groups)
-        rows = pa.concat_tables(
-            [rows for rows in found if rows.num_rows] or [pa.Table.from_batches([self._columns.no_rows])]
-        )
-        return (_in_order(rows) if in_order and rows.num_rows else rows).select(names)
-
-    def scan(
-        self, columns: Sequence[str], where: Where = EVERYTHING, parts: Sequence[int] | None = None
-    ) -> Iterator[pa.RecordBatch]:
-        """The rows that are wanted, in the order of the copy, with a few parts in memory at a time.
-
-        Args:
-            columns: to give, in this order.
-            where: which rows.
-            parts: numbers of parts; default: all.
-
-        Raises:
-            ArgumentError: a column that is not there.
-            CacheCorruptError: a part that is needed is missing or damaged.
-        """
-        names = norm_columns(columns, self.schema)
-        groups = self._index.overlapping(where.bounds)
-        wanted = [number for number in (groups if parts is None else parts) if number in groups]
-
-        def read_part(number: int) -> pa.Table:
-            return self._rows(number, groups[number], names, where, threads=False)
-
-        for rows in map_in_order(read_part, wanted, _SCAN_THREADS):
-            yield from (batch for batch in rows.select(names).to_batches() if batch.num_rows)
+        count = sum(map(len, groups.values()))
+        threads = min(len(groups), pa.cpu_count(), count // _GROUPS_A_THREAD)
+        wanted = partial(self._wanted, groups=groups, columns=names, where=where, threads=threads < 2 < count)
+        parts = map_in_order(wanted, groups, threads) if threads > 1 else map(wanted, groups)
+        found = list(_while_there_is_room(rows for rows in parts if rows is not None))
+        if not found:
+            return pa.Table.from_batches([self._columns.no_rows.select(names)])
+        rows = pa.Table.from_batches(found)
+        return (_in_order(rows) if in_order else rows).select(names)
 
     def row_numbers(self, number: int) -> NDArray[np.uint64]:
         """Where the rows of a part stand in the source.
@@ -110,7 +123,8 @@ class TableCopy:
         """
         groups = self._index.overlapping({})[number]
         rows = self._index.part(self.folder, number).read(groups, [ROW], threads=False)
-        return rows.column(ROW).to_numpy().astype(np.uint64)
+        numbers: NDArray[np.uint64] = rows.column(ROW).to_numpy().astype(np.uint64)
+        return numbers
 
     def damage(self) -> Iterator[tuple[str, str]]:
         """Read everything, and give the names of files that are not what was written, and what is wrong."""
@@ -121,18 +135,46 @@ class TableCopy:
             except CacheCorruptError as error:
                 yield part.path.name, str(error)
 
-    def _rows(
-        self, number: int, groups: Sequence[int], names: Sequence[str], where: Where, *, threads: bool
-    ) -> pa.Table:
-        """What is wanted of some row groups of a part: the columns that are named or looked at, and ``ROW``."""
+    def _wanted(
+        self,
+        number: int,
+        *,
+        groups: Mapping[int, Sequence[int]],
+        columns: Sequence[str],
+        where: Where,
+        threads: bool = False,
+    ) -> pa.RecordBatch | None:
+        """The wanted rows of a part, with their numbers in the source; None where there are none."""
+        if number not in groups:
+            return None
         part = self._index.part(self.folder, number)
-        needed = list(dict.fromkeys([*names, *where.columns, ROW]))
-        if any(pa.types.is_nested(self.schema.field(name).type) for name in names):
-            part.check()  # Parquet does not check how many values a page of lists has
-        stored = within(part.read(groups, needed, threads=threads), where.bounds)
+        needed = list(dict.fromkeys([*columns, *where.columns, ROW]))
+        if any(pa.types.is_nested(self.schema.field(name).type) for name in needed[:-1]):
+            part.check()  # Parquet has no checksum over how many values a page of lists holds
+        stored = part.read(groups[number], needed, threads=threads)
+        if where.columns:
+            places = where.rows(self._restored(part, stored, where.columns))
+            if not len(places):
+                return None
+            stored = stored.take(places)
+        return self._restored(part, stored, [*dict.fromkeys(columns), ROW])
+
+    def _restored(self, part: Part, stored: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
         with reading(part.path):
-            rows = self._columns.from_stored(stored)
-        return rows if where.expression is None else rows.filter(where.expression)
+            return self._columns.from_stored(stored.select(list(columns)))
+
+
+def _while_there_is_room(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Parts of an answer, as long as it can be in memory twice, which sorting takes."""
+    held = 0
+    for part in parts:
+        held += part.nbytes
+        if held > _LARGE_BYTES and held > (room := available_bytes()):
+            raise TooLargeError(
+                f"the rows that were found so far take {held / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free to sort"
+                " them in: ask for fewer columns or rows, or take them part by part"
+            )
+        yield part
 
 
 def _in_order(rows: pa.Table) -> pa.Table:

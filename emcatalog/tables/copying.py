@@ -29,6 +29,7 @@ from emcatalog.tables.copy_form import (
     GROUP_ROWS,
     ROW,
     checksum,
+    is_copy,
     part_name,
     read_footer,
     write_documents,
@@ -38,16 +39,16 @@ from emcatalog.tables.new_folder import new_folder
 from emcatalog.tables.order import Order, Sample, check_order
 from emcatalog.tables.spilling import Spill, release_memory, take_each
 
-THREADS: Final = 2
-"""That sort and write parts: each holds one twice in memory."""
+_THREADS: Final = 2
+"""That sort and write parts, each of which holds one in memory."""
 PART_BYTES: Final = 32 << 20
 """Of the rows of a part, as they are sorted."""
-FOOTER_CHUNKS: Final = 512
-"""Columns times row groups of a part: the footer of so many takes 0.7 ms to read."""
+_FOOTER_CHUNKS: Final = 512
+"""Columns times row groups of a part: its footer takes 0.7 us to read for each."""
 _GROUPS: Final = 8, 32
 """Fewest and most row groups of a part."""
 _TOO_LARGE: Final = 1.5
-"""Times what was meant: a part that is larger is written in pieces."""
+"""Times what was meant: a part that has more rows or bytes is written in pieces."""
 
 Progress = Callable[[int], None]
 """Called with a number of rows that were moved on: each row twice, to its part and into its Parquet file."""
@@ -81,7 +82,7 @@ def write_copy(
     check_order(table.schema, order.columns)
     check_types(table.schema)
     said = json.loads(json.dumps(dict(about)))
-    with new_folder(folder, partial(_is_equal, said)) as partial_folder:
+    with new_folder(folder, is_copy, partial(_is_equal, said)) as partial_folder:
         try:
             _write(table, partial_folder, order, said, progress or (lambda _: None))
         except EmcatalogError:
@@ -140,7 +141,7 @@ def _write(table: LocalTable, folder: Path, order: Order, about: Mapping[str, An
     spill.flush()
     writer = _Writer(spill, Columns.of(table.schema, coding.dictionaries), part_rows)
     index: list[pa.RecordBatch] = []
-    with ThreadPoolExecutor(THREADS) as threads:
+    with ThreadPoolExecutor(_THREADS) as threads:
         for path, groups in (each for written in threads.map(writer.write, range(spill.parts)) for each in written):
             path.rename(folder / part_name(len(index)))
             index.append(groups.add_column(0, "part", pa.array([len(index)] * groups.num_rows, pa.uint32())))
@@ -152,7 +153,7 @@ def _write(table: LocalTable, folder: Path, order: Order, about: Mapping[str, An
 def _part_rows(table: LocalTable) -> int:
     """Rows of a part: as many as fit in memory while they are sorted, and as a footer describes that is read fast."""
     fewest, most = _GROUPS
-    groups = min(max(FOOTER_CHUNKS // (len(table.schema) + 1), fewest), most)
+    groups = min(max(_FOOTER_CHUNKS // (len(table.schema) + 1), fewest), most)
     first = next((batch for batch in table.batches(None) if batch.num_rows), None)
     row_bytes = 1 if first is None else max(1, Coding(table.schema).code(first).nbytes // first.num_rows)
     return max(GROUP_ROWS, min(groups * GROUP_ROWS, PART_BYTES // row_bytes))
@@ -169,10 +170,11 @@ class _Writer:
 
     def write(self, number: int) -> list[tuple[Path, pa.RecordBatch]]:
         """The files that a part became, and what their row groups hold."""
-        written = []
+        written: list[tuple[Path, pa.RecordBatch]] = []
         for rows in self._pieces(number):
             path = self.spill.folder / f"piece-{number:05}-{len(written):05}"
-            _write_parquet(self.columns.to_stored(rows), path, self._ordering)
+            stored = pa.Table.from_batches([self.columns.to_stored(rows)])
+            _write_parquet(stored, path, self._ordering)
             written.append((path, _about(path, rows, self._ordering)))
         self.spill.path(number).unlink(missing_ok=True)
         release_memory()
@@ -182,26 +184,26 @@ class _Writer:
     def _ordering(self) -> list[str]:
         return [*self.spill.order.columns, ROW]
 
-    def _pieces(self, number: int) -> Iterator[pa.Table]:
+    def _pieces(self, number: int) -> Iterator[pa.RecordBatch]:
         """The rows of a part, sorted: all at once where they are about as many as was meant; none make a piece, too."""
         waiting: list[pa.RecordBatch] = []
-        rows = 0
+        rows = nbytes = 0
         for batch in self.spill.read(number):
             waiting.append(batch)
-            rows += batch.num_rows
-            if rows > _TOO_LARGE * self.rows:
+            rows, nbytes = rows + batch.num_rows, nbytes + batch.nbytes
+            if rows > _TOO_LARGE * self.rows or nbytes > _TOO_LARGE * PART_BYTES:
                 yield self._sort(waiting)
-                rows = 0
+                rows = nbytes = 0
         if waiting or not self.spill.rows:
             yield self._sort(waiting)
 
-    def _sort(self, batches: list[pa.RecordBatch]) -> pa.Table:
+    def _sort(self, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
         """Rows in order; their batches are given up."""
         rows = pa.Table.from_batches(batches, self._coded_schema())
         batches.clear()
         names, places, columns = rows.column_names, self.spill.order.sort(rows, GROUP_ROWS), rows.columns
         del rows
-        return pa.table(take_each(columns, places), names=names)
+        return pa.RecordBatch.from_arrays(take_each(columns, places), names=names)
 
     def _coded_schema(self) -> pa.Schema:
         """Of the spilled rows."""
@@ -211,9 +213,11 @@ class _Writer:
 
 
 def _write_parquet(stored: pa.Table, path: Path, ordering: list[str]) -> None:
-    """Write a part. The figures behind the choices: ``benchmarks/tables.py``.
+    """Write a part, to be read fast rather than to be small.
 
-    Whole numbers as differences (DELTA_BINARY_PACKED) take less room than plain ones, and no longer to decode.
+    A million synapse points with 42 columns take 42 MB, and 66 MB as Feather. Zstandard would save a quarter more, and
+    make a query of one row group half as slow again. Whole numbers are stored as differences, which are smaller than
+    plain numbers and as fast to decode; dictionaries of numbers are slower and larger.
     """
     wide = [field.name for field in stored.schema if pa.types.is_integer(field.type) and field.type.bit_width >= 32]
     texts = [field.name for field in stored.schema if _is_text(field.type)]
@@ -233,7 +237,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _about(path: Path, rows: pa.Table, ordering: Iterable[str]) -> pa.RecordBatch:
+def _about(path: Path, rows: pa.RecordBatch, ordering: Iterable[str]) -> pa.RecordBatch:
     """What the index says of the row groups of a part: where each lies, and what of the ordering columns it holds."""
     (nbytes, crc), footer = checksum(path), read_footer(path)
     groups = [rows.slice(start, GROUP_ROWS) for start in range(0, rows.num_rows, GROUP_ROWS)]
@@ -257,7 +261,7 @@ def _verify(folder: Path, rows: int) -> None:
     for number in range(copy.parts):
         numbers = copy.row_numbers(number)
         found += np.array([len(numbers), numbers.sum(), (numbers * numbers).sum()], np.uint64)
-    # Of so many numbers below `rows` with this sum and these squares (modulo 2^64) none is missing and none is twice.
+    # One row in the place of another changes the sum, and two in the place of two the squares, if not the sum.
     wanted = [rows, rows * (rows - 1) // 2, (rows - 1) * rows * (2 * rows - 1) // 6]
     if found.tolist() != [number % (1 << 64) for number in wanted]:
         raise CacheCorruptError(f"{folder} does not hold each of {rows} rows once; write it again")

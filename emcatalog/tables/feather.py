@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import Lock, local
+from threading import Lock
 from typing import Final
 
 import pyarrow as pa
@@ -14,17 +14,18 @@ from pyarrow import ipc
 
 from emcatalog.tables.arrow_layout import TAIL, BatchLayout, Block, Footer, buffers_of, footer_length
 from emcatalog.tables.query import EVERYTHING, Where
-from emcatalog.tables.stored import check_names, decoding, take_wanted
+from emcatalog.tables.stored import check_schema, decoding, take_wanted
 from emcatalog.tables.window import Part, VersionedFile, Window
 from emcatalog.threads import map_in_order
 
 _FIRST_READ: Final = 64 << 10
 """Of the end of a file: the footer of a table of a thousand batches is in it."""
 
-_THREADS: Final = 16
+THREADS: Final = 16
 """Batches at once: so many hide how long a server takes to answer."""
 
 _Pending = Callable[[], list[bytes]]
+_Reader = tuple[Window, ipc.RecordBatchFileReader]
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,24 @@ class FeatherTable:
     """Where its parts lie."""
     end: Part
     """The footer as it is stored, which every reader needs."""
-    _own: local = field(default_factory=local, repr=False, compare=False)
+    _idle: defaultdict[tuple[str, ...], list[_Reader]] = field(
+        default_factory=lambda: defaultdict(list), repr=False, compare=False
+    )
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
     def parts(self) -> int:
         """Record batches, which can be read apart."""
         return len(self.footer.batches)
+
+    def count_rows(self) -> int:
+        """How many rows there are: the metadata of every record batch are read.
+
+        Raises:
+            SourceError: they cannot be read.
+        """
+        begun = self._begun(range(self.parts))
+        return sum(self._layout(self.footer.batches[number], pending)[1].rows for number, pending in begun)
 
     def stored_bytes(self, columns: Sequence[str]) -> int:
         """About how many bytes some columns take: as many a row as in the first batch.
@@ -85,14 +97,14 @@ class FeatherTable:
 
             return take_wanted(read, columns, where)
 
-        return map_in_order(wanted, self._begun(range(self.parts) if parts is None else parts), _THREADS)
+        return map_in_order(wanted, self._begun(range(self.parts) if parts is None else parts), THREADS)
 
     def _begun(self, numbers: Sequence[int]) -> Iterator[tuple[int, _Pending]]:
         """Record batches whose metadata are on their way, some before they are needed: so each costs one wait less."""
         begun: deque[tuple[int, _Pending]] = deque()
         for number in numbers:
             begun.append((number, self._begin(self.footer.batches[number])))
-            if len(begun) > _THREADS:
+            if len(begun) > THREADS:
                 yield begun.popleft()
         yield from begun
 
@@ -132,23 +144,23 @@ class FeatherTable:
     ) -> pa.RecordBatch:
         """Some columns of one batch, in this order."""
         parts = self.file.read_joined(ranges)
-        window, reader = self._reader(tuple(columns))
-        window.parts = [*self._known, metadata, *parts]
+        known = self._known
         with decoding(self.file.what, f"record batch {number}"):
+            window, reader = self._reader(tuple(columns), known)
+            window.parts = [*known, metadata, *parts]
             batch = reader.get_batch(number).select(list(columns))
             # A damaged place of a text would be read wherever it points to.
             batch.validate(full=True)
         window.parts = []
+        self._idle[tuple(columns)].append((window, reader))
         return batch
 
-    def _reader(self, columns: tuple[str, ...]) -> tuple[Window, ipc.RecordBatchFileReader]:
-        """A reader of this thread's own: pyarrow's reads a file from one place at a time."""
-        readers = self._own.__dict__.setdefault("readers", {})
-        if columns not in readers:
-            included = [self.schema.get_field_index(name) for name in columns]
-            readers[columns] = _open(self.file, self._known, included)
-        found: tuple[Window, ipc.RecordBatchFileReader] = readers[columns]
-        return found
+    def _reader(self, columns: tuple[str, ...], known: Sequence[Part]) -> _Reader:
+        """A reader that nobody else uses: pyarrow's reads a file from one place at a time."""
+        try:
+            return self._idle[columns].pop()
+        except IndexError:
+            return _open(self.file, known, [self.schema.get_field_index(name) for name in columns])
 
 
 def open_feather(file: VersionedFile) -> FeatherTable:
@@ -169,13 +181,11 @@ def open_feather(file: VersionedFile) -> FeatherTable:
     with decoding(file.what, "the table"):
         footer = Footer.parse(end.content[begin - end.start : -TAIL], begin)
         _, reader = _open(file, [end], [])
-        check_names(reader.schema)
+        check_schema(reader.schema)
     return FeatherTable(file, reader.schema, footer, Part(begin, end.content[begin - end.start :]))
 
 
-def _open(
-    file: VersionedFile, parts: Sequence[Part], columns: Sequence[int]
-) -> tuple[Window, ipc.RecordBatchFileReader]:
+def _open(file: VersionedFile, parts: Sequence[Part], columns: Sequence[int]) -> _Reader:
     window = Window(file, list(parts))
     options = ipc.IpcReadOptions(included_fields=list(columns), use_threads=False)
     return window, ipc.open_file(pa.PythonFile(window, mode="r"), options=options)

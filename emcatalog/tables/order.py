@@ -26,7 +26,7 @@ Places = NDArray[np.int32]
 
 SAMPLES: Final = 1 << 20
 """Rows at most that say where to cut a table: a thousand for each part of the largest."""
-_MISSING: Final = np.finfo(np.float32).max
+_MISSING: Final = float(np.finfo(np.float32).max)
 """Stands for null and NaN: such rows go with those of the highest coordinates."""
 
 
@@ -46,27 +46,32 @@ class Cut:
     @classmethod
     def plan(cls, sample: Points, parts: int) -> Cut | None:
         """Cuts into so many parts, of about as many rows each; None for a single one."""
-        rows = sample.shape[1]
-        if parts < 2 or not rows:
+        if parts < 2 or not sample.size:
             return None
-        axis, first = _longest(sample), parts // 2
-        at = float(np.partition(sample[axis], place := rows * first // parts)[place])
-        below = sample[axis] < at
-        return cls(axis, at, cls.plan(sample[:, below], first), cls.plan(sample[:, ~below], parts - first))
+        axis, rows = _longest(sample), sample.shape[1]
+        coordinates = sample[axis]
+        at = np.partition(coordinates, place := rows * (parts // 2) // parts)[place]
+        if at == coordinates.min():  # it is repeated so often that nothing would be below
+            at = coordinates[coordinates > at].min(initial=np.inf)
+        below = coordinates < at
+        if below.all():
+            return None
+        first = min(max(1, round(parts * below.sum() / rows)), parts - 1)
+        return cls(axis, float(at), cls.plan(sample[:, below], first), cls.plan(sample[:, ~below], parts - first))
 
 
 def split(points: Points, cut: Cut | None) -> list[Places]:
     """The rows of each part, in their order; some may have none."""
+    return list(_send(points, np.arange(points.shape[1], dtype=np.int32), cut))
 
-    def send(places: Places, cut: Cut | None) -> Iterator[Places]:
-        if cut is None:
-            yield places
-            return
-        below = points[cut.axis][places] < cut.at
-        yield from send(places[below], cut.below)
-        yield from send(places[~below], cut.above)
 
-    return list(send(np.arange(points.shape[1], dtype=np.int32), cut))
+def _send(points: Points, places: Places, cut: Cut | None) -> Iterator[Places]:
+    if cut is None:
+        yield places
+        return
+    below = points[cut.axis][places] < cut.at
+    yield from _send(points, places[below], cut.below)
+    yield from _send(points, places[~below], cut.above)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,11 @@ class Order:
         """Where rows lie, in space or along the first key: to be cut, since large numbers are rounded."""
         axes = self.columns if self.in_space else self.columns[:1]
         kind = pa.float32() if self.in_space else pa.float64()
-        points = np.empty((len(axes), rows.num_rows), kind.to_pandas_dtype())
+        points: Points = np.empty((len(axes), rows.num_rows), kind.to_pandas_dtype())
         for axis, name in enumerate(axes):
             points[axis] = rows.column(name).cast(kind, safe=False).to_numpy(zero_copy_only=False)
-        return np.nan_to_num(points, copy=False, nan=_MISSING)
+        points[np.isnan(points)] = _MISSING
+        return points
 
     def sort(self, rows: pa.Table, group: int) -> Places:
         """Places of the rows as they should follow each other, so many in a group.
@@ -148,7 +154,7 @@ class Sample:
 
     def plan(self, parts: int) -> Cut | None:
         """Cuts of the table into so many parts."""
-        return Cut.plan(np.concatenate(self._points, axis=1), parts) if self._points and self._points[0].size else None
+        return Cut.plan(np.concatenate(self._points, axis=1), parts) if self._points else None
 
 
 def check_order(schema: pa.Schema, columns: Iterable[str]) -> None:
@@ -164,5 +170,5 @@ def check_order(schema: pa.Schema, columns: Iterable[str]) -> None:
                 f"{suggest(name, schema.names)}"
             )
         kind = schema.field(name).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        if not (pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)):
             raise ArgumentError(f"column {name!r} holds {kind}; a copy is ordered by columns of numbers")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from threading import local
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emcatalog.tables.query import EVERYTHING, Where
-from emcatalog.tables.stored import decoding, take_wanted
+from emcatalog.tables.stored import check_schema, decoding, take_wanted
 from emcatalog.tables.window import VersionedFile, Window
 from emcatalog.threads import map_in_order
 
 _FIRST_READ: Final = 64 << 10
-_THREADS: Final = 8
-"""Row groups at once: they are larger than the record batches of a Feather file."""
+"""Of the end of a file: what pyarrow reads of it first, too."""
+_TAIL: Final = 8
+_MAGIC: Final = 4
+"""Bytes at the end of a file: the length of the footer, and the magic."""
+_LONGEST_FOOTER: Final = 256 << 20
+"""Bytes; a length that is damaged must not lead to reading a whole file."""
+THREADS: Final = 4
+"""Row groups at once: they are mostly much larger than the record batches of a Feather file, and all in memory."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,6 @@ class ParquetTable:
     """Of all columns, with what pandas wrote about its index."""
     metadata: pq.FileMetaData
     """The footer."""
-    _own: local = field(default_factory=local, repr=False, compare=False)
 
     @property
     def parts(self) -> int:
@@ -42,13 +47,18 @@ class ParquetTable:
         return int(self.metadata.num_rows)
 
     def stored_bytes(self, columns: Sequence[str]) -> int:
-        """How many bytes some columns take."""
-        return sum(stop - start for part in range(self.parts) for start, stop in self._ranges(part, columns))
+        """How many bytes some columns take.
+
+        Raises:
+            SourceCorruptError: the footer speaks of what cannot be.
+        """
+        with decoding(self.file.what, "the table"):
+            return sum(stop - start for part in range(self.parts) for start, stop in self._ranges(part, columns))
 
     def scan(
         self, columns: Sequence[str], where: Where = EVERYTHING, parts: Sequence[int] | None = None
     ) -> Generator[pa.RecordBatch | None, None, None]:
-        """The wanted rows of each row group in turn; those that by their statistics have none are not read.
+        """The wanted rows of each row group in turn; None for one that has none: by its statistics, or by ``where``.
 
         Args:
             columns: to give, in this order.
@@ -59,47 +69,54 @@ class ParquetTable:
             SourceChangedError: the file was replaced meanwhile.
             SourceError: it cannot be read, after retries.
         """
-        asked = range(self.parts) if parts is None else parts
-        numbers = [number for number in asked if self._may_hold(number, where)]
-        threads = min(_THREADS, max(1, len(numbers)))
 
         def wanted(number: int) -> pa.RecordBatch | None:
+            if not self._may_hold(number, where):
+                return None
             return take_wanted(lambda names: self._read(number, names), columns, where)
 
-        return map_in_order(wanted, numbers, threads)
+        return map_in_order(wanted, range(self.parts) if parts is None else parts, THREADS)
 
     def _may_hold(self, number: int, where: Where) -> bool:
         """Whether the statistics of a row group allow a wanted row."""
-        for chunk in self._chunks(number):
-            statistics = chunk.statistics if chunk.path_in_schema in where.bounds else None
-            if statistics is None or not statistics.has_min_max:
-                continue
-            if not where.may_hold(chunk.path_in_schema, statistics.min, statistics.max):
+        for chunk in self._chunks(number, where.bounds):
+            found = chunk.statistics
+            if found and found.has_min_max and not where.may_hold(chunk.path_in_schema, found.min, found.max):
                 return False
         return True
 
-    def _chunks(self, number: int) -> Iterator[Any]:
+    def _chunks(self, number: int, columns: Iterable[str]) -> Iterator[Any]:
+        """What the footer says of some columns in a row group; a column of lists or structs has several."""
         group = self.metadata.row_group(number)
-        return (group.column(index) for index in range(group.num_columns))
+        for index, path in enumerate(self._paths):
+            if any(path == name or path.startswith(f"{name}.") for name in columns):
+                yield group.column(index)
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return [self.metadata.schema.column(index).path for index in range(self.metadata.num_columns)]
 
     def _ranges(self, number: int, columns: Sequence[str]) -> list[tuple[int, int]]:
         """Where some columns of a row group lie in the file."""
         found = []
-        for chunk in self._chunks(number):
-            if chunk.path_in_schema.split(".")[0] in columns:
-                start = chunk.data_page_offset
-                if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
-                    start = min(start, chunk.dictionary_page_offset)
-                found.append((start, start + chunk.total_compressed_size))
+        for chunk in self._chunks(number, columns):
+            start = chunk.data_page_offset
+            if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
+                start = min(start, chunk.dictionary_page_offset)
+            stop = start + chunk.total_compressed_size
+            if not 0 <= start <= stop <= self.file.nbytes:
+                raise ValueError(f"{chunk.path_in_schema} is said to be at {start} to {stop}, where it cannot be")
+            found.append((start, stop))
         return found
 
     def _read(self, number: int, columns: Sequence[str]) -> pa.RecordBatch:
-        window = Window(self.file, self.file.read_joined(self._ranges(number, columns)))
         with decoding(self.file.what, f"row group {number}"):
+            window = Window(self.file, self.file.read_joined(self._ranges(number, columns)))
             reader = pq.ParquetFile(pa.PythonFile(window, mode="r"), metadata=self.metadata)
             table = reader.read_row_group(number, columns=list(columns), use_threads=False)
-        found = {name: table.column(name).combine_chunks() for name in columns}
-        return pa.RecordBatch.from_pydict(found)
+            batch = pa.RecordBatch.from_pydict({name: table.column(name).combine_chunks() for name in columns})
+            batch.validate(full=True)  # text that is none would be found out by whoever shows it
+        return batch
 
 
 def open_parquet(file: VersionedFile) -> ParquetTable:
@@ -111,5 +128,9 @@ def open_parquet(file: VersionedFile) -> ParquetTable:
     """
     tail = file.read_part(max(0, file.nbytes - _FIRST_READ), file.nbytes)
     with decoding(file.what, "the table"):
+        length = int.from_bytes(tail.content[-_TAIL:-_MAGIC], "little")
+        if length > _LONGEST_FOOTER:
+            raise ValueError(f"its footer is said to have {length} bytes")
         reader = pq.ParquetFile(pa.PythonFile(Window(file, [tail]), mode="r"))
+        check_schema(reader.schema_arrow)
     return ParquetTable(file, reader.schema_arrow, reader.metadata)

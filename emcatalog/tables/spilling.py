@@ -17,8 +17,10 @@ from emcatalog.memory import release_free_memory
 from emcatalog.tables.copy_form import ROW
 from emcatalog.tables.order import Cut, Order, split
 
-PENDING_BYTES: Final = 64 << 20
+PENDING_BYTES: Final = 96 << 20
 """Of rows that wait to be sent to their parts: many at once, so that each part gets more than a few."""
+SLICE_ROWS: Final = 1 << 16
+"""That are read back at once at most."""
 _THREADS: Final = 2
 _OPTIONS: Final = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
@@ -71,7 +73,8 @@ class Spill:
                 pa.OSFile(str(self.path(number)), "ab") as file,
                 ipc.new_stream(file, sorted_rows.schema, options=_OPTIONS) as stream,
             ):
-                stream.write_batch(sorted_rows.slice(start, stop - start))
+                for first in range(start, stop, SLICE_ROWS):
+                    stream.write_batch(sorted_rows.slice(first, min(SLICE_ROWS, stop - first)))
 
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(append, np.flatnonzero(np.diff(ends, prepend=0))))

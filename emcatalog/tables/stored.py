@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from emcatalog.errors import EmcatalogError, SourceCorruptError, listing
 from emcatalog.tables.query import EVERYTHING, Where
@@ -68,33 +69,38 @@ def take_wanted(
     if not where.columns:
         return read(columns)
     asked = read(where.columns)
-    rows = where.rows(asked)
-    if not len(rows):
+    mask = where.mask(asked)
+    if not mask.true_count:
         return None
     rest = [name for name in columns if name not in where.columns]
     parts = [asked, read(rest)] if rest else [asked]
     found = {name: column for part in parts for name, column in zip(part.schema.names, part.columns, strict=True)}
-    if len(rows) < asked.num_rows:
-        found = {name: _take(found[name], rows) for name in columns}
+    if mask.true_count < asked.num_rows:
+        found = {name: _chosen(found[name], mask) for name in columns}
     return pa.RecordBatch.from_arrays([found[name] for name in columns], names=list(columns))
 
 
-def _take(column: pa.Array, rows: pa.Array) -> pa.Array:
+def _chosen(column: pa.Array, mask: pa.BooleanArray) -> pa.Array:
     try:
-        return column.take(rows)
+        return column.filter(mask)
     except pa.ArrowNotImplementedError:  # of views of text and run-ends, which pyarrow 26 can only cut and join
-        return pa.concat_arrays([column.slice(row, 1) for row in rows.to_pylist()])
+        return pa.concat_arrays([column.slice(row, 1) for row in pc.indices_nonzero(mask).to_pylist()])
 
 
-def check_names(schema: pa.Schema) -> None:
-    """Refuse a table of which columns cannot be told apart.
+def check_schema(schema: pa.Schema) -> None:
+    """Refuse a table of which no frame could be made.
 
     Raises:
-        ValueError: two have one name.
+        ValueError: two columns have one name, or what pandas wrote about its index is broken.
     """
     twice = {name for name in schema.names if schema.names.count(name) > 1}
     if twice:
         raise ValueError(f"it has several columns named {listing(sorted(twice))}")
+    if b"pandas" in (schema.metadata or {}):
+        try:
+            schema.empty_table().to_pandas()
+        except Exception as error:
+            raise ValueError(f"what pandas wrote about its index is not understood ({error!r})") from error
 
 
 @contextmanager
@@ -105,4 +111,5 @@ def decoding(what: str, part: str) -> Iterator[None]:
     except EmcatalogError:
         raise
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise SourceCorruptError(f"{what}: {part} does not decode: {error}; tell the data's owner") from error
+        said = " ".join(str(error).split())  # on one line
+        raise SourceCorruptError(f"{what}: {part} does not decode: {said}; tell the data's owner") from error

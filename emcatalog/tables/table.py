@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
 from typing import Final
 
 import pyarrow as pa
 
-from emcatalog.errors import TooLargeError
+from emcatalog.errors import ArgumentError, TooLargeError
 from emcatalog.memory import available_bytes
 from emcatalog.tables.copy import TableCopy
 from emcatalog.tables.query import Where
@@ -41,7 +43,7 @@ class TablePlan:
         return f"{len(self.columns)} columns, {self.parts} parts, about {self.stored_bytes / 1e6:,.1f} MB {where}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """Rows and columns of an open table."""
 
@@ -76,10 +78,8 @@ class Table:
         Raises:
             SourceError, CacheError: it cannot be read.
         """
-        if not pa.types.is_dictionary(self.stored.schema.field(column).type) or not self.stored.parts:
-            return []
-        (batch,) = self.stored.scan([column], parts=[0])
-        return [] if batch is None else [str(value) for value in batch.column(column).dictionary.to_pylist()]
+        found = self._first_rows([column] if self._is_coded(column) else [])
+        return [] if found is None else [str(value) for value in found.column(column).dictionary.to_pylist()]
 
     def batches(
         self, parts: Sequence[int] | None = None, progress: StartProgress | None = None, head: int | None = None
@@ -89,23 +89,30 @@ class Table:
         Args:
             parts: numbers of parts; default: all.
             progress: told of the parts.
-            head: how many rows at most.
+            head: how many rows at most; no more parts are read than may be needed.
 
         Raises:
+            ArgumentError: ``head`` is no number of rows.
             SourceError, CacheError: it cannot be read.
         """
-        advance = progress(self.stored.parts if parts is None else len(parts)) if progress else None
-        with closing(self.stored.scan(self.columns, self.where, parts)) as scan:
-            for batch in scan:
-                if advance:
-                    advance(1)
-                if batch is None or not batch.num_rows:
-                    continue
-                rows = batch.slice(0, head)
-                yield self._shaped(rows)
-                head = None if head is None else head - rows.num_rows
-                if head == 0:
-                    return
+        numbers = range(self.stored.parts) if parts is None else parts
+        most, advance = _norm_head(head), progress(len(numbers)) if progress else None
+        found, begin, count = 0, 0, len(numbers) if most is None else 1
+        while begin < len(numbers) and found != most:
+            with closing(self.stored.scan(self.columns, self.where, numbers[begin : begin + count])) as scan:
+                for batch in scan:
+                    if advance:
+                        advance(1)
+                    if batch is None or not batch.num_rows:
+                        continue
+                    rows = batch.slice(0, None if most is None else most - found)
+                    found += rows.num_rows
+                    yield self._shaped(rows)
+                    if found == most:
+                        return
+            begin += count
+            # Twice as many until rows are found; then as many as hold the rest, if these hold as many as those before.
+            count = begin if most is None or not found else max(1, (most - found) * begin // found)
 
     def read(
         self, parts: Sequence[int] | None = None, progress: StartProgress | None = None, head: int | None = None
@@ -118,6 +125,7 @@ class Table:
             head: how many rows at most.
 
         Raises:
+            ArgumentError: ``head`` is no number of rows.
             TooLargeError: they do not fit; the message says what to do.
             SourceError, CacheError: it cannot be read.
         """
@@ -141,15 +149,37 @@ class Table:
         Raises:
             SourceError, CacheError: they cannot be read.
         """
-        texts = [name for name in self.columns if pa.types.is_dictionary(self.stored.schema.field(name).type)]
-        empty = self.schema.empty_table()
-        with closing(self.stored.scan(texts, parts=[0][: self.stored.parts])) as scan:
-            for batch in filter(None, scan):
-                for name in texts:
-                    empty = empty.set_column(self.columns.index(name), name, batch.column(name).slice(0, 0))
-                break
+        return self._no_rows
+
+    @cached_property
+    def _no_rows(self) -> pa.Table:
+        empty, coded = self.schema.empty_table(), [name for name in self.columns if self._is_coded(name)]
+        if (found := self._first_rows(coded)) is not None:
+            for name in coded:
+                empty = empty.set_column(self.columns.index(name), name, found.column(name).slice(0, 0))
         return self._shaped(empty)
+
+    def _is_coded(self, column: str) -> bool:
+        return bool(pa.types.is_dictionary(self.stored.schema.field(column).type))
+
+    def _first_rows(self, columns: Sequence[str]) -> pa.RecordBatch | None:
+        """Some columns of the first part: its dictionaries are those of all. None where there is nothing to read."""
+        if not columns or not self.stored.parts:
+            return None
+        with closing(self.stored.scan(columns, parts=[0])) as scan:
+            return next(scan)
 
     def _shaped(self, rows: pa.Table | pa.RecordBatch) -> pa.Table:
         """Rows with the schema of the source, and with what pandas wrote about its index."""
         return pa.Table.from_arrays(rows.columns, schema=self.schema)
+
+
+def _norm_head(head: object) -> int | None:
+    """How many rows at most.
+
+    Raises:
+        ArgumentError: no number of rows.
+    """
+    if head is not None and (isinstance(head, bool) or not isinstance(head, Integral) or head < 0):
+        raise ArgumentError(f"head={head!r:.80} is not a number of rows")
+    return None if head is None else int(head)

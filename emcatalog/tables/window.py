@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
 from emcatalog.errors import SourceChangedError, SourceCorruptError
@@ -144,11 +145,18 @@ class Window(io.RawIOBase):
 def join_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ranges ``[start, stop)`` in order, neighbours joined where little lies between them."""
     ordered = sorted(each for each in ranges if each[0] < each[1])
-    gap = min(GAP, sum(stop - start for start, stop in ordered) // _SHARE)
+    gaps = [later[0] - earlier[1] for earlier, later in pairwise(ordered)]
+    allowed = sum(stop - start for start, stop in ordered) // _SHARE
+    bridged = set()
+    for gap, number in sorted((gap, number) for number, gap in enumerate(gaps)):
+        allowed -= gap
+        if gap > GAP or allowed < 0:
+            break
+        bridged.add(number)
     joined: list[tuple[int, int]] = []
-    for start, stop in ordered:
-        if joined and start - joined[-1][1] <= gap:
-            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+    for number, (start, stop) in enumerate(ordered):
+        if number - 1 in bridged:
+            joined[-1] = joined[-1][0], max(joined[-1][1], stop)
         else:
             joined.append((start, stop))
     return joined

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from pyarrow import ipc
 
-from emcatalog.errors import ArgumentError, listing, suggest
+from emcatalog.errors import ArgumentError, EmcatalogError, listing, suggest
 from emcatalog.tables.table import StartProgress, Table
 
 
@@ -26,6 +26,10 @@ _WRITERS: Final[Mapping[str, Callable[[Path, pa.Schema], Any]]] = {
     ".csv": pa.csv.CSVWriter,
 }
 """By the end of a file's name: what opens a file for a schema, and has ``write_table`` and ``close``."""
+
+_ROWS: Final = 1 << 18
+"""That are written at once: a row group, or a record batch, for a few rows each would make a file that is slow to
+read."""
 
 
 def write_rows(table: Table, path: Path, head: int | None = None, progress: StartProgress | None = None) -> int:
@@ -47,13 +51,18 @@ def write_rows(table: Table, path: Path, head: int | None = None, progress: Star
         )
     if path.exists():
         raise ArgumentError(f"{path} exists; choose another path")
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        rows = _write(table, partial, _WRITERS[path.suffix.lower()], head, progress)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            rows = _write(table, partial, _WRITERS[path.suffix.lower()], head, progress)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except EmcatalogError:
+        raise
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be written ({error}); choose another path, or make room") from error
     return rows
 
 
@@ -67,11 +76,23 @@ def _write(
     rows = 0
     try:
         with open_writer(path, table.schema) as writer:
-            for batch in table.batches(progress=progress, head=head):
-                writer.write_table(batch)
-                rows += batch.num_rows
+            for part in _gathered(table.batches(progress=progress, head=head)):
+                writer.write_table(part)
+                rows += part.num_rows
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise ArgumentError(
             f"such a file cannot hold one of the columns ({error}); choose others with columns=, or write .parquet"
         ) from error
     return rows
+
+
+def _gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Rows in parts of a good size, none of them empty."""
+    held: list[pa.Table] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(part.num_rows for part in held) >= _ROWS:
+            yield pa.concat_tables(held).combine_chunks()
+            held = []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()

@@ -123,6 +123,11 @@ class SegmentationDataset(ProcessBound, Dataset[Item]):
         return Unfinished(self.transform, wide, rest, sample.seed)
 
     @property
+    def target_names(self) -> tuple[str, ...]:
+        """What the target is of: classes 1, 2, 3, ..., or a kind of points for each channel; else empty."""
+        return self.recipe.regions[0].names
+
+    @property
     def shapes(self) -> tuple[Any, ...]:
         """Channels of raw, channels of target, patch: what must be alike to stand in one batch; None if not known."""
         recipe = self.recipe

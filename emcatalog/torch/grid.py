@@ -15,13 +15,14 @@ from emcatalog.geometry import Box, Zyx, format_xyz, zyx
 from emcatalog.patches.intensity import RawTransform, norm_raw_transform
 from emcatalog.patches.orientation import AS_STORED
 from emcatalog.patches.recipe import make
-from emcatalog.patches.region import Region, RegionReading, Source, open_region
+from emcatalog.patches.region import Region, RegionReading, Source, open_regions
 from emcatalog.patches.target import Target, norm_target
 from emcatalog.patches.targets import NO_HALO
 from emcatalog.patches.tiling import ORIGIN, Tiling, tile
+from emcatalog.points import TableSource
 from emcatalog.torch.dataset import Item, check_index
 from emcatalog.torch.item import ProcessBound, as_tensor, item_dtypes, widen
-from emcatalog.torch.opening import check_classes, check_source, norm_patch_shape
+from emcatalog.torch.opening import check_source, norm_learned, norm_patch_shape
 
 
 class GridDataset(ProcessBound, Dataset[Item]):
@@ -56,6 +57,11 @@ class GridDataset(ProcessBound, Dataset[Item]):
     def dtypes(self) -> tuple[Any, ...]:
         """What the tensors of an item are widened to; None where they stay as they are."""
         return item_dtypes(self.target)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """What the target is of: classes 1, 2, 3, ..., or a kind of points for each channel; else empty."""
+        return self.region.names
 
     has_transform = False
     """Nothing is left to do where the caller waits for a patch."""
@@ -98,6 +104,10 @@ def open_grid(
     raw: str | None = None,
     labels: str | None = None,
     classes: str | Classes | None = None,
+    class_names: Sequence[str] | None = None,
+    points: TableSource | None = None,
+    radius_nm: float | None = None,
+    by: str | None = "kind",
     offsets: Sequence[Sequence[int]] | None = None,
     mask: bool = False,
     unlabelled: int | None = 0,
@@ -114,6 +124,10 @@ def open_grid(
         raw: channel that a network gets.
         labels: channel that the target is made of.
         classes: of its instances.
+        class_names: those that count.
+        points: for ``target="points"``, an entry of a table.
+        radius_nm: of the balls around them, nm.
+        by: column that says of which kind a point is.
         offsets: of affinities.
         mask: whether the target says where it is valid.
         unlabelled: id of voxels of which nothing is known.
@@ -122,12 +136,14 @@ def open_grid(
 
     Raises:
         ArgumentError: an argument that cannot be used; the message says what to change.
-        SourceError, CacheError: what is needed cannot be read.
+        MissingExtraError, TooLargeError, SourceError, CacheError: what is needed cannot be read.
     """
     check_source(source)
     shape = norm_patch_shape(patch_shape)
     wanted = norm_target(target, shape, offsets=offsets, mask=mask, unlabelled=unlabelled, dtype=target_dtype)
-    region = open_region(source, raw, labels, classes, learns=check_classes(wanted, classes))
+    learned = norm_learned(wanted, labels, classes, class_names, points, radius_nm, by)
+    (region,) = open_regions([source], raw, learned)
+    wanted = wanted if learned.points is None else wanted.with_kinds(region.names)
     tiling = tile(zyx(region.cutout.box.shape), shape, _norm_overlap(overlap))
     return GridDataset(region, tiling, wanted, norm_raw_transform(raw_transform))
 

@@ -56,7 +56,7 @@ def as_tensor(array: NDArray[Any], patch_shape: Zyx) -> torch.Tensor:
 
 def item_dtypes(target: Target) -> tuple[np.dtype[Any] | None, ...]:
     """What raw, and the target where there is one, are widened to; None where they stay as they are."""
-    return (RAW_DTYPE, target.wide) if target.learns else (RAW_DTYPE,)
+    return (RAW_DTYPE, target.wide) if target.exists else (RAW_DTYPE,)
 
 
 def widen(item: tuple[Any, ...], dtypes: Sequence[np.dtype[Any] | None]) -> tuple[Any, ...]:

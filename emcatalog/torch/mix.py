@@ -126,12 +126,18 @@ def _check_alike(datasets: Sequence[SegmentationDataset]) -> None:
                     f"{datasets[0]!r} has {mine} {what}, {dataset!r} {its}: they do not fit into one batch; choose"
                     " channels and targets that are alike"
                 )
+        if datasets[0].target_names != dataset.target_names:
+            raise ArgumentError(
+                f"the target of {datasets[0]!r} is of {listing(datasets[0].target_names)}, that of {dataset!r} of"
+                f" {listing(dataset.target_names)}: one number or channel would mean two things; name those that both"
+                " have, with class_names= or by="
+            )
         if first[-1] != other[-1]:
             raise ArgumentError(
                 f"patches of {format_xyz(first[-1])} and of {format_xyz(other[-1])} voxels (x, y, z) do not fit into"
                 " one batch: take one patch_shape for all"
             )
-        if bool(datasets[0].recipe.target.learns) != bool(dataset.recipe.target.learns):
+        if datasets[0].recipe.target.exists != dataset.recipe.target.exists:
             raise ArgumentError("some of the datasets have a target and some have none: take the same for all")
         if datasets[0].dtypes != dataset.dtypes:
             raise ArgumentError(f"{datasets[0]!r} and {dataset!r} give other dtypes: take one target_dtype for all")

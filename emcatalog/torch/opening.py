@@ -17,9 +17,10 @@ from emcatalog.patches.maps import Labels, open_map
 from emcatalog.patches.orientation import AS_STORED, orientations, stored_halo
 from emcatalog.patches.places import Wanted, find_places, lay_over
 from emcatalog.patches.recipe import Recipe
-from emcatalog.patches.region import Region, Source, check_alike, check_same_classes, open_region
+from emcatalog.patches.region import Learned, Region, Source, open_regions
 from emcatalog.patches.sampler import Sampler, Uniform
 from emcatalog.patches.target import Target, norm_target
+from emcatalog.points import TableSource, norm_points
 from emcatalog.torch.dataset import SegmentationDataset, whole
 from emcatalog.torch.transform import Transform
 
@@ -32,6 +33,10 @@ def open_dataset(
     raw: str | None = None,
     labels: str | None = None,
     classes: str | Classes | None = None,
+    class_names: Sequence[str] | None = None,
+    points: TableSource | None = None,
+    radius_nm: float | None = None,
+    by: str | None = "kind",
     offsets: Sequence[Sequence[int]] | None = None,
     mask: bool = False,
     halo: bool = False,
@@ -56,12 +61,21 @@ def open_dataset(
         sources: entries with their arguments; each gives one box. Several need the same voxel size.
         patch_shape: (z, y, x) voxels; (1, y, x) gives 2D items (c, y, x).
         target: ``"instances"`` and ``"semantic"`` (ids, int64), ``"binary"``, ``"boundaries"``, ``"affinities"``
-            (float32), a function of labels (z, y, x) int64, or None for raw alone.
+            (float32), ``"points"`` (float32, a channel for each kind of point), a function of labels (z, y, x) int64,
+            or None for raw alone.
         raw: channel that a network gets. Default: the image.
         labels: channel that it learns. Default: the only one that fits the target.
         classes: for ``target="semantic"`` of instances: what each is, by a column of the entry's tables such as
             ``"superclass"``, or ``source.classes(...)``. 0 is no instance, 1, 2, ... are the classes, -1 is an instance
-            of which nobody says what it is (``ignore_index`` of a loss).
+            of which nobody says what it is (``ignore_index`` of a loss). The dataset's ``target_names`` are theirs.
+        class_names: the classes that count, numbered 1, 2, ... in this order. Default: all that the table has. Several
+            sources need the same.
+        points: for ``target="points"``: an entry of a table such as ``cat.malecns_data.synapse_points``, whose filter
+            counts. The points of each source's box are read once, here: ``fetch()`` the table first. The target is 1
+            in balls around them, as ``source.paint`` gives it.
+        radius_nm: of the balls, nm.
+        by: column of the table that says of which kind a point is: a channel each (``target_names``), in the order of
+            its categories; None puts all points into one.
         offsets: of affinities, (z, y, x) from a voxel to the one that it is compared with.
         mask: for affinities and boundaries: as many channels again that say where the first ones are valid: neighbours
             in the patch, and labelled. Without it they are 0 there.
@@ -77,7 +91,7 @@ def open_dataset(
         transform: of (raw, target), last; what is random in it is seeded for each sample.
         samples: of an epoch. Default: as many patches as fill the boxes.
         seed: of everything random.
-        min_foreground: share of voxels that must be labelled, 0 to 1.
+        min_foreground: share of voxels that must be labelled, 0 to 1: be of a class, or in a ball around a point.
         within: only patches whose middle lies in a map: another entry on any grid, such as
             ``cat.malecns_data.rois_brain(resolution=1024)``, or a channel of the sources, of which the coarsest scale
             with 8 voxels along each edge of a patch is taken.
@@ -89,6 +103,8 @@ def open_dataset(
     Raises:
         ArgumentError: an argument that cannot be used; the message says what to change.
         SamplingError: the map has nothing in the box.
+        MissingExtraError: what reads tables is not installed.
+        TooLargeError: more points than fit in the memory at hand.
         SourceError, CacheError: what is needed cannot be read.
     """
     given = list(sources) if isinstance(sources, Sequence) else [sources]
@@ -104,15 +120,16 @@ def open_dataset(
         dtype=target_dtype,
     )  # fmt: skip
     share = _norm_share(min_foreground)
-    learns = check_classes(wanted, classes)
-    regions = [open_region(source, raw, labels, classes, learns=learns) for source in given]
-    check_alike(regions)
-    check_same_classes(regions)
+    learned = norm_learned(wanted, labels, classes, class_names, points, radius_nm, by)
+    if (share or balance) and not wanted.exists:
+        raise ArgumentError("min_foreground= and balance= look at labels, and target=None reads none")
+    if balance and learned.points is not None:
+        raise ArgumentError("balance= looks at labels, and target='points' has none; min_foreground= counts its balls")
+    regions = open_regions(given, raw, learned)
+    wanted = wanted if learned.points is None else wanted.with_kinds(regions[0].names)
     turns = orientations(shape, regions[0].cutout.grid.voxel_size_nm) if augment else (AS_STORED,)
     around = stored_halo(wanted.halo, turns)
     firsts = [region.firsts(shape, around) for region in regions]
-    if (share or balance) and not wanted.learns:
-        raise ArgumentError("min_foreground= and balance= look at labels, and target=None reads none")
     sampler = _sampler(regions, given, firsts, shape, within, within_labels, balance)
     recipe = Recipe(
         regions, sampler, shape, wanted, norm_raw_transform(raw_transform), turns, share,
@@ -124,17 +141,39 @@ def open_dataset(
     )
 
 
-def check_classes(target: Target, classes: str | Classes | None) -> tuple[str, ...]:
-    """Kinds of channels that a target can be made of, best first: classes are those of instances.
+def norm_learned(
+    target: Target,
+    labels: str | None,
+    classes: str | Classes | None,
+    class_names: Sequence[str] | None,
+    points: TableSource | None,
+    radius_nm: float | None,
+    by: str | None,
+) -> Learned:
+    """Check what a target is to be made of; the arguments are those of ``open_dataset``.
 
     Raises:
-        ArgumentError: classes for a target that has none.
+        ArgumentError: arguments that do not fit the target, or each other.
     """
-    if classes is None:
-        return target.learns
-    if target.name != "semantic" and target.make is None:
+    if classes is not None and target.name != "semantic" and target.make is None:
         raise ArgumentError("classes= belong to target='semantic', or to a function of the caller's")
-    return ("instances",)
+    if not isinstance(classes, (str, Classes, type(None))):
+        raise ArgumentError(f"classes={classes!r:.80} is neither the name of a column nor source.classes(column)")
+    if class_names is not None and not isinstance(classes, str):
+        raise ArgumentError("class_names= are those of a column of a table, which classes= names")
+    if target.name == "points":
+        if points is None or radius_nm is None:
+            raise ArgumentError(
+                "target='points' needs points=, an entry such as cat.malecns_data.synapse_points, and radius_nm= of the"
+                " balls around them"
+            )
+        if labels is not None:
+            raise ArgumentError("labels= name a channel, and target='points' is made of points=: leave one away")
+        return Learned(points=norm_points(points, radius_nm, by))
+    if points is not None or radius_nm is not None or by != "kind":
+        raise ArgumentError("points=, radius_nm= and by= belong to target='points'")
+    # Classes are those of instances, whatever else there is.
+    return Learned(target.learns if classes is None else ("instances",), labels, classes, class_names)
 
 
 def check_source(source: object) -> None:
@@ -200,7 +239,7 @@ def _sampler(
     if balance:
         if balance is not True and not isinstance(balance, Sequence):
             raise ArgumentError(f"balance={balance!r}: give True, or a list of the classes that count")
-        every = None if regions[0].classes is None else tuple(range(1, len(regions[0].classes.names) + 1))
+        every = None if regions[0].classes is None else tuple(range(1, len(regions[0].names) + 1))
         wanted = every if balance is True else tuple(whole("balance", each, least=0) for each in balance)
         maps = [
             lay_over(region, region.cutout.of(region.labels or ""), first, patch_shape, region.classes)
