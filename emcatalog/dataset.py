@@ -59,10 +59,13 @@ def annotate(dataset: xr.Dataset, name: str, classes: Classes) -> xr.Dataset:
         ``body``.
     """
     (numbers, ids), column = renumber(dataset[name].values), classes.column
-    named = {str(number): called for number, called in enumerate(classes.names, 1)}
-    attributes = {**dataset[name].attrs, "kind": "semantic", "classes": named, "unlabelled": UNLABELLED}
+    said = {"kind": "semantic", "classes": list(classes.names), "unlabelled": UNLABELLED}
     found = dataset.drop_vars(name)
-    found[column] = (dataset[name].dims, classes.of_ids(ids).astype(classes.dtype)[numbers], attributes)
+    found[column] = (
+        dataset[name].dims,
+        classes.of_ids(ids).astype(classes.dtype)[numbers],
+        {**dataset[name].attrs, **said},
+    )
     bodies = np.sort(ids[ids != 0])
     found[f"{column}_of"] = xr.DataArray(classes.names_of(bodies), {"body": bodies}, ("body",))
     return found

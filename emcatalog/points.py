@@ -179,9 +179,7 @@ def paint_points(points: Points, grid: Grid, box: Box) -> dict[str, NDArray[np.b
 
 
 def _centres_nm(columns: Sequence[NDArray[Any]], voxel_size: Sequence[float]) -> NDArray[np.float64]:
-    """Centres (z, y, x) by point of coordinates x, y and z: a whole number is that of a voxel, and stands for its
-    centre.
-    """
+    """Coordinates x, y and z as (z, y, x) by point; a whole number is that of a voxel, and stands for its centre."""
     pairs = zip(reversed(columns), reversed(voxel_size), strict=True)
     return np.stack([(places + (0.5 if places.dtype.kind in "iu" else 0.0)) * size for places, size in pairs])
 

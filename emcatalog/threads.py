@@ -1,26 +1,33 @@
-"""Work on several things at once in threads, with results in order and an end that does not wait for a server."""
+"""Work on several things at once in threads, with results in order and an end that does not wait for a server.
+
+Without ``concurrent.futures``: a process that ends waits for the jobs of its executors, and Ctrl-C in the middle of one
+of its locks leaves that locked.
+"""
 
 from __future__ import annotations
 
 import atexit
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_Job = tuple[Future[Any], Callable[[], Any]]
+_Answer = SimpleQueue[tuple[Any, BaseException | None]]
+_Job = tuple[Callable[[], Any], _Answer]
 
 _INTERRUPTIBLE_S: Final = 0.5
+_LAST_WORDS_S: Final = 5
+"""How long a process that ends waits for threads that do not hear of it: those that wait in somebody else's library."""
 
 
 class _Worker(threading.Thread):
-    """One of the threads; not of a ``ThreadPoolExecutor``, for whose jobs a process that ends would wait."""
+    """One of the threads."""
 
     interrupted = False
     """Whether it is to stop waiting for a source: see ``emcatalog.stores.wait``."""
@@ -31,12 +38,12 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         while not self.interrupted and (job := self._jobs.get()) is not None:
-            future, work = job
+            work, answer = job
             try:
-                future.set_result(work())
+                answer.put((work(), None))
             except BaseException as error:  # noqa: BLE001  # raised again where the result is waited for
-                future.set_exception(error)
-            del job, future, work  # a result must not stay until the next item comes
+                answer.put((None, error))
+            del job, work, answer  # a result must not stay until the next item comes
 
     def interrupt(self) -> None:
         """Begin nothing more, and stop waiting."""
@@ -59,29 +66,35 @@ def map_in_order(
     """
     jobs: SimpleQueue[_Job | None] = SimpleQueue()
     workers: list[_Worker] = []
-    begun: deque[Future[Result]] = deque()
+    begun: deque[_Answer] = deque()
     try:
         for item in items:
-            begun.append(Future())
-            jobs.put((begun[-1], partial(work, item)))
+            begun.append(SimpleQueue())
+            jobs.put((partial(work, item), begun[-1]))
             if len(workers) < threads:
                 workers.append(_Worker(jobs))
                 workers[-1].start()
             if len(begun) > (threads if ahead is None else ahead):
-                yield _wait(begun.popleft())
+                yield _take(begun.popleft())
         while begun:
-            yield _wait(begun.popleft())
+            yield _take(begun.popleft())
     finally:  # where all is done, there is nothing to interrupt
         for worker in workers:
             worker.interrupt()
 
 
-def _wait(future: Future[Result]) -> Result:
-    """What a worker made, so that Ctrl-C always ends the waiting: one that comes a moment before it begins wakes nobody."""
-    while not future.done():
-        with suppress(TimeoutError):
-            future.exception(timeout=_INTERRUPTIBLE_S)
-    return future.result()
+def _take(answer: _Answer) -> Any:
+    """The result, or the error; not waited for at a stretch, since Ctrl-C a moment before that wakes nobody."""
+    while True:
+        with suppress(Empty):
+            result, error = answer.get(timeout=_INTERRUPTIBLE_S)
+            break
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error  # which refers to this frame
 
 
 def _end_all() -> None:
@@ -89,8 +102,9 @@ def _end_all() -> None:
     workers = [thread for thread in threading.enumerate() if isinstance(thread, _Worker)]
     for worker in workers:
         worker.interrupt()
+    latest = time.monotonic() + _LAST_WORDS_S
     for worker in workers:
-        worker.join()
+        worker.join(max(0, latest - time.monotonic()))
 
 
 atexit.register(_end_all)

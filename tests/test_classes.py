@@ -78,7 +78,7 @@ class TestAnnotate:
         names = sorted(set(class_of.values()))
         found = catalog.malecns(bbox=BOX, version=version).annotate(column, progress=False)
         np.testing.assert_array_equal(found[column], joined(labels, class_of, names))
-        assert found[column].attrs["classes"] == {str(number): name for number, name in enumerate(names, 1)}
+        assert found[column].attrs["classes"] == names
         bodies = np.unique(labels[labels > 0])
         np.testing.assert_array_equal(found[f"{column}_of"]["body"], bodies)
         assert found[f"{column}_of"].dtype == object
@@ -132,7 +132,7 @@ class TestAnnotate:
         assert set(np.unique(joined(labels, class_of, names))) == {-1, 0, 1, 2, 3}
         found = catalog.malecns(bbox=BOX).annotate("superclass", names=names)
         np.testing.assert_array_equal(found["superclass"], joined(labels, class_of, names))
-        assert found["superclass"].attrs["classes"] == {"1": names[0], "2": names[1], "3": names[2]}
+        assert found["superclass"].attrs["classes"] == names
         assert set(found["superclass_of"].values) == {*names, "unlabelled"}
         only = catalog.malecns(bbox=BOX).annotate("superclass", names="vnc_motor")
         np.testing.assert_array_equal(only["superclass"] == 1, found["superclass"] == 1)
@@ -144,10 +144,10 @@ class TestAnnotate:
         assert names != sorted(names)
         class_of = dict(zip(frame["bodyId"].tolist(), (str(int(n)) for n in frame["group"]), strict=True))
         found = catalog.malecns(bbox=BOX).annotate("group")
-        assert list(found["group"].attrs["classes"].values()) == names
+        assert found["group"].attrs["classes"] == names
         np.testing.assert_array_equal(found["group"], joined(labels_in(replica), class_of, names))
         one = catalog.malecns(bbox=BOX).annotate("group", names=[int(names[0])])
-        assert one["group"].attrs["classes"] == {"1": names[0]}
+        assert one["group"].attrs["classes"] == names[:1]
 
     def test_the_other_entry_of_the_same_labels(self, male_cns: Server, catalog: Any) -> None:
         found, other = catalog.malecns(bbox=BOX).annotate("type"), catalog.malecns_data.segmentation(bbox=BOX)
@@ -354,7 +354,7 @@ class TestIds:
     def test_rows_without_an_id_do_not_make_floats_of_the_others(self, tmp_path: Path) -> None:
         table = {"body": pa.array([None, *self.LARGE], pa.uint64()), "kind": list("zabcdefgh")}
         found = source_of(tmp_path, table, self.labels()).annotate("kind")
-        assert found["kind"].attrs["classes"]["1"] == "a"
+        assert found["kind"].attrs["classes"][0] == "a"
         assert found["kind"].values.ravel().tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 0, -1]
 
     @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "uint16", ">u4"])
@@ -425,7 +425,7 @@ class TestRows:
         found = source_of(tmp_path, empty, np.array([[[0, 5, 6]]], np.uint64)).annotate("kind")
         assert found["kind"].values.tolist() == [[[0, -1, -1]]]
         assert found["kind_of"].values.tolist() == ["unlabelled", "unlabelled"]
-        assert found["kind"].attrs["classes"] == {}
+        assert found["kind"].attrs["classes"] == []
 
     def test_a_box_without_instances(self, tmp_path: Path) -> None:
         found = source_of(tmp_path, {"body": [1], "kind": ["a"]}, np.zeros((2, 3, 4), np.uint64)).annotate("kind")

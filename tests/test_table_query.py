@@ -213,12 +213,12 @@ WORDS: list[Any] = [
 class TestValues:
     """What counts as one value, and what as several."""
 
-    @pytest.mark.parametrize("values", LISTS, ids=repr)
+    @pytest.mark.parametrize("values", LISTS, ids=lambda value: type(value).__name__)
     @pytest.mark.parametrize("name", ["i8", "i32", "i64", "u8", "u64", "f64"])
     def test_lists_of_numbers(self, name: str, values: Any) -> None:
         assert chosen({name: values}) == rows_of(FRAME[name].isin([1, 3]))
 
-    @pytest.mark.parametrize("values", WORDS, ids=repr)
+    @pytest.mark.parametrize("values", WORDS, ids=lambda value: type(value).__name__)
     @pytest.mark.parametrize("name", ["text", "large_text"])
     def test_lists_of_text(self, name: str, values: Any) -> None:
         assert chosen({name: values}) == rows_of(FRAME[name].isin(["a", "B"]))
@@ -414,7 +414,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 class TestRefused:
     """The message says what the column holds, and what was given."""
 
-    @pytest.mark.parametrize(("conditions", "words"), REFUSED, ids=lambda value: repr(value)[:40])
+    @pytest.mark.parametrize(("conditions", "words"), REFUSED, ids=range(len(REFUSED)))
     def test_filters(self, conditions: dict[str, Any], words: str) -> None:
         with pytest.raises(ArgumentError) as caught:
             where(conditions)

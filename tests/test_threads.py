@@ -234,6 +234,15 @@ class TestProcess:
         )
         assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["0", "asked"], "")
 
+    def test_that_ends_while_a_thread_hears_nothing(self) -> None:
+        """It waits in a library that cannot be told."""
+        script = SCRIPT.replace("return wait(silent)", "return threading.Event().wait()")
+        assert script != SCRIPT
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=REPOSITORY, text=True, capture_output=True, timeout=PATIENCE_S
+        )
+        assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["0", "asked"], "")
+
     def test_that_is_interrupted(self, tmp_path: Path) -> None:
         script = f"{SCRIPT}\nnext(kept)\n"
         pipe = subprocess.PIPE

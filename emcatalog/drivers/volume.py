@@ -212,8 +212,8 @@ class VolumeSource(EntrySource):
 
         Returns:
             ``<column>`` (z, y, x), signed integers: 0 where there is no instance, 1, 2, ... for the classes, -1 for an
-            instance of which nobody says what it is; its attribute ``classes`` names them. And ``<column>_of`` (body):
-            the class of every instance in the box by name, ``"unlabelled"`` where nobody says.
+            instance of which nobody says what it is; its attribute ``classes`` is the list of their names. And
+            ``<column>_of`` (body): the class of every instance in the box by name, ``"unlabelled"`` where nobody says.
 
         Raises:
             ArgumentError: there is no such column or class, or no channel of instances.
