@@ -197,6 +197,8 @@ class TestFiles:
 
     def test_both_releases_and_a_table(self, here: Path) -> None:
         assert told(call("plan", "malecns_data.neuprint_inputs", "--version=v1.0").stdout)["files"] == "2, 28 bytes"
+        inputs = "gs/flyem-male-cns/v1.0/database/neuprint-inputs"
+        assert row(call("cache", "ls").stdout, inputs)[1:3] == ["a listing", "0"]
         plan = told(call("plan", POINTS, "--columns", "x,y", "--bbox", "0,9,0,9,0,9").stdout)
         assert plan["columns"] == "x, y"
         assert plan["a fetch"].startswith("about 12.7 GB over the network")

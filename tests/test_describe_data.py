@@ -144,7 +144,7 @@ class TestChosen:
             (np.array(5), "body is 5"),
             (iter([1, 2]), "body is <list_iterator object"),
         ],
-        ids=repr,
+        ids=lambda value: type(value).__name__,
     )
     def test_conditions(self, condition: Any, says: str) -> None:
         assert self.rows(filter={"body": condition})["rows"].startswith(says)
@@ -225,7 +225,7 @@ class TestEveryEntry:
         for words in ("table, 12.7 GB, CC BY 4.0", "skeletons, SWC, CC BY 4.0", "files, 252 GB, CC BY 4.0"):
             assert words in narrow
         for words in (
-            "table rows not confirmed CC BY 4.0\n13 columns\n12.7 GB",
+            "table rows not confirmed CC BY 4.0\n41 columns\n12.7 GB",
             "skeletons about 211,600 CC BY 4.0\nSWC",
         ):
             assert words in wide

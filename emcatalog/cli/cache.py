@@ -126,7 +126,9 @@ def _source_and_what(mirror: MirrorFiles) -> tuple[str, str]:
     if mirror.is_table:
         return mirror.name.removesuffix(".parquet"), f"table{begun}"
     source, _, scale = mirror.name.removesuffix(".zarr").rpartition("/")
-    return source, f"kept files{begun}" if mirror.is_kept else scale
+    if mirror.is_kept:
+        return source, f"kept files{begun}" if mirror.shards or mirror.begun else "a listing"
+    return source, scale
 
 
 _KINDS: Final = (
