@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emcatalog.entries.table import TableArguments, TableModel
 from emcatalog.entries.volume import VolumeArguments
-from emcatalog.errors import ArgumentError, MissingExtraError, SourceCorruptError, listing, suggest
+from emcatalog.errors import ArgumentError, SourceCorruptError, extra, listing, suggest
 from emcatalog.labels import renumber
 
 UNLABELLED: Final = -1
@@ -115,11 +115,9 @@ def _find(arguments: VolumeArguments, column: object) -> TableModel:
 
 def _read(model: TableModel, column: str, arguments: VolumeArguments) -> tuple[NDArray[np.uint64], list[Any]]:
     """Ids, and what each is, without those of which nothing is said."""
-    try:
+    with extra("tables"):
         from emcatalog.tables.opening import open_table
         from emcatalog.tables.query import norm_where
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"tables are read by {error.name}: pip install 'emcatalog[tables]'") from error
     opened = open_table(TableArguments(table=model, offline=arguments.offline, cache_dir=arguments.cache_dir))
     key = model.key or ""
     _check_types(opened.schema, key, column, model.url)

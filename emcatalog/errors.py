@@ -6,7 +6,8 @@ A message says what was asked, what there is, and what to do next.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -117,3 +118,16 @@ def suggest(asked: str, known: Iterable[str]) -> str:
 def listing(names: Iterable[object]) -> str:
     """Return names as they stand in a message: ``"a, b, c"``, or ``"none"``."""
     return ", ".join(str(name) for name in names) or "none"
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports of an optional part of the installation.
+
+    Raises:
+        MissingExtraError: one of its libraries is not there; the message says how to install it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"this needs {error.name}: pip install 'emcatalog[{name}]'") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emcatalog.buffers import BUFFERS
 from emcatalog.entries.table import TableArguments
-from emcatalog.errors import ArgumentError, MissingExtraError, TooLargeError, listing, suggest
+from emcatalog.errors import ArgumentError, TooLargeError, extra, listing, suggest
 from emcatalog.geometry import Box, Grid, NmBox, format_xyz
 from emcatalog.memory import available_bytes
 
@@ -139,10 +139,8 @@ def open_points(points: Points, grid: Grid, box: Box) -> OpenPoints:
         MissingExtraError: what reads tables is not installed.
         TooLargeError, SourceError, CacheError: the table cannot be read.
     """
-    try:
+    with extra("tables"):
         from emcatalog.tables.opening import open_table
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"tables are read by {error.name}: pip install 'emcatalog[tables]'") from error
     axes, by = points.table.axes or (), points.by
     around = _around(grid.to_nm(box), points.radius_nm)
     opened = open_table(points.table.having(columns=None, bbox=around, units="nm"))

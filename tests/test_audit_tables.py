@@ -233,10 +233,16 @@ class TestCommand:
             "columns.prey": "declared int32; the source says no such column",
         }
 
-    def test_columns_that_nobody_declares(self, here: Path) -> None:
-        done = call("check", "malecns_data.synapse_points", "--version=v1.0", status=1, env={"COLUMNS": "3000"})
-        differs = facts(done.stdout, "malecns_data.synapse_points.table v1.0")[1]
-        assert differs["not declared"].startswith("columns: superprimary_label int8, superprimary category, ")
+    def test_columns_that_nobody_declares(self, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A release that added some."""
+        frame = pd.read_feather(table_path(here, "body_stats", "v1.0")).assign(added=1.5, more="a")
+        path = table_path(tmp_path, "body_stats", "v1.0")
+        path.parent.mkdir(parents=True)
+        feather.write_feather(frame, path)
+        monkeypatch.setenv("EMCATALOG_MIRRORS", json.dumps({BUCKET: f"file://{tmp_path}"}))
+        done = call("check", "malecns_data.body_stats", "--version=v1.0", status=1, env={"COLUMNS": "3000"})
+        differs = facts(done.stdout, "malecns_data.body_stats.table v1.0")[1]
+        assert differs["not declared"] == "columns: added float64, more string"
 
     def test_on_a_web_server_folders_are_left_out(self, web: Server) -> None:
         text = check("malecns_data.neo4j_database")

@@ -12,8 +12,7 @@ from emcatalog.cli.commands import EntryCommand, as_typed, own_parameters, show_
 from emcatalog.cli.entry import find_source, open_catalog, walk
 from emcatalog.cli.options import CacheDir, CatalogFile, Channels, Resolution
 from emcatalog.cli.terminal import complain, count, errors, results, say, several, size, table
-from emcatalog.drivers.extras import extra
-from emcatalog.errors import ArgumentError, CacheError, suggest
+from emcatalog.errors import ArgumentError, CacheError, extra, suggest
 
 if TYPE_CHECKING:
     from emcatalog.mirror.cache import Cache

@@ -18,8 +18,7 @@ from emcatalog.cli.commands import USAGE, as_typed, file_errors, own_parameters
 from emcatalog.cli.entry import allowed_values, find, is_catalog, open_catalog, walk
 from emcatalog.cli.options import CatalogFile
 from emcatalog.cli.terminal import complain, count, facts, results, say, several
-from emcatalog.drivers.extras import extra
-from emcatalog.errors import ArgumentError, CatalogError, EmcatalogError, NoVariantError
+from emcatalog.errors import ArgumentError, CatalogError, EmcatalogError, NoVariantError, extra
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

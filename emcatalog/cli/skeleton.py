@@ -14,8 +14,7 @@ from emcatalog.cli.commands import file_errors
 from emcatalog.cli.entry import find_source
 from emcatalog.cli.options import CacheDir, CatalogFile, Entry, Offline
 from emcatalog.cli.terminal import count, results, say, several, table
-from emcatalog.drivers.extras import extra
-from emcatalog.errors import ArgumentError, listing
+from emcatalog.errors import ArgumentError, extra, listing
 
 if TYPE_CHECKING:
     import pandas as pd

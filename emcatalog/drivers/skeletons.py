@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from emcatalog.drivers.extras import extra
 from emcatalog.drivers.progress import items_bar
 from emcatalog.drivers.source import EntrySource
+from emcatalog.errors import extra
 
 if TYPE_CHECKING:
     import numpy as np

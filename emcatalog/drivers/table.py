@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from intake.source.base import Schema
 
-from emcatalog.drivers.extras import extra
 from emcatalog.drivers.progress import bytes_bar, items_bar
 from emcatalog.drivers.source import EntrySource
+from emcatalog.errors import extra
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
