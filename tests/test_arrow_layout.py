@@ -259,6 +259,7 @@ class TestDamage:
         if isinstance(found, str):
             assert "its metadata does not decode" in found
             return
+        assert found.rows >= 0
         assert all(0 <= offset <= offset + length <= BATCH.body for offset, length in found.buffers.tolist())
 
     @given(st.binary(max_size=64))

@@ -137,11 +137,13 @@ def filters(draw: Any) -> tuple[dict[str, Any], list[int]]:
 class TestFilters:
     """Rows that pandas gives, too; but for those without a value, which differ from nothing."""
 
+    @pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # of 1e300 in single precision, by pandas
     @given(filters())
     def test_as_pandas(self, drawn_filter: tuple[dict[str, Any], list[int]]) -> None:
         conditions, expected = drawn_filter
         assert chosen(conditions) == expected
 
+    @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
     @given(filters())
     def test_what_is_known_of_wanted_rows_is_true(self, drawn_filter: tuple[dict[str, Any], list[int]]) -> None:
         """So that no part of a table is left out that has some."""

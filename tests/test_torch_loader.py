@@ -95,8 +95,12 @@ def assert_batches(got: Sequence[Any], expected: Sequence[Any]) -> None:
 
 
 def reading_threads() -> list[threading.Thread]:
-    """Threads of loaders that run."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("emcatalog-loader")]
+    """Threads of loaders that run; those that were told to end have ended."""
+    threads = [thread for thread in threading.enumerate() if thread.name == "emcatalog-worker"]
+    for thread in threads:
+        if thread.interrupted:
+            thread.join()
+    return [thread for thread in threads if thread.is_alive()]
 
 
 def kill_quietly(children: Iterable[Any]) -> None:

@@ -126,6 +126,8 @@ class BatchLayout:
             offset, length = buffers["offset"], buffers["length"]
             if not np.all((offset >= 0) & (length >= 0) & (offset <= body) & (length <= body - offset)):
                 raise ValueError("a buffer lies outside of its record batch")
+            if rows < 0:
+                raise ValueError(f"it is said to have {rows} rows")
             return cls(int(rows), buffers)
 
 

@@ -20,9 +20,8 @@ from emcatalog.geometry import Grid, NmBox, reverse, whole_if_near
 Bounds = Mapping[str, tuple[float | None, float | None]]
 """By column: an interval, both ends in it, that every wanted row is in; None where it has no end."""
 
-Test = Callable[[pa.Array], pa.BooleanArray]
-
 Interval = tuple[float | None, float | None]
+Test = Callable[[pa.Array], pa.BooleanArray]
 
 _ANY: Final[Interval] = (None, None)
 
@@ -44,7 +43,7 @@ class Where:
     """Which rows are wanted: those of which all terms hold."""
 
     terms: tuple[Term, ...]
-    """None for all rows."""
+    """None of them for all rows."""
     columns: tuple[str, ...]
     """That they look at, in the order of the table."""
     bounds: Bounds

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pickle import PicklingError
-from queue import Empty, SimpleQueue
-from threading import Thread, current_thread
 from typing import Any, Final, Literal
 
 import torch
@@ -20,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from emcatalog.errors import ArgumentError, EmcatalogError, listing, suggest
 from emcatalog.memory import release_free_memory
+from emcatalog.threads import map_in_order
 from emcatalog.torch.dataset import whole
 from emcatalog.torch.item import collate
 from emcatalog.torch.mix import mix
@@ -35,7 +32,6 @@ TRIM_BATCHES: Final = 100
 """After so many freed memory is given back: what decodes chunks leaves up to 200 MB in glibc's arenas."""
 Finish = Callable[[], tuple[Any, ...]]
 """Makes a batch of what was read."""
-Job = tuple[Future[Finish], Callable[[], Finish]]
 
 
 class WorkerError(EmcatalogError, RuntimeError):
@@ -80,60 +76,6 @@ class _Batches(Dataset[Any]):
         if self._dataset.has_transform:
             return partial(_finished, list(samples), count, dtypes)
         return partial(_as_it_is, collate(samples, count, dtypes))
-
-
-class _Reader(Thread):
-    """A thread that reads batches."""
-
-    interrupted = False
-    """Whether it is to stop waiting for a source: see ``emcatalog.stores.wait``."""
-
-    def __init__(self, jobs: SimpleQueue[Job | None], name: str) -> None:
-        super().__init__(name=name, daemon=True)
-        self._jobs = jobs
-
-    def run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            future, read = job
-            try:
-                future.set_result(read())
-            except BaseException as error:  # noqa: BLE001  # raised again where the batch is waited for
-                future.set_exception(error)
-            del job, future, read  # a batch must not stay until the next one comes
-
-
-class _Readers:
-    """Threads that read ahead.
-
-    Not a ``ThreadPoolExecutor``: that waits for its jobs when a process ends, however long a server says nothing.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._threads = [_Reader(self._jobs, f"emcatalog-loader-{number}") for number in range(count)]
-        for thread in self._threads:
-            thread.start()
-        # Where Ctrl-C leaves a loop that nobody closes. A daemon that runs on while Python ends can bring it down.
-        atexit.register(self.end)
-
-    def submit(self, read: Callable[[], Finish]) -> Future[Finish]:
-        """Wait for a batch that was begun, as soon as a thread is free."""
-        future: Future[Finish] = Future()
-        self._jobs.put((future, read))
-        return future
-
-    def end(self) -> None:
-        """Begin nothing more, and end what was begun."""
-        with suppress(Empty):
-            while True:
-                self._jobs.get_nowait()
-        for thread in self._threads:
-            thread.interrupted = True
-            self._jobs.put(None)
-        for thread in self._threads:
-            if thread is not current_thread():  # whose turn it may be to collect garbage
-                thread.join()
-        atexit.unregister(self.end)
 
 
 class Loader:
@@ -231,19 +173,11 @@ class Loader:
         return self._in_threads(keys) if self.workers == "thread" else self._in_processes(keys)
 
     def _in_threads(self, keys: Iterator[Key]) -> Iterator[Any]:
-        batches, ahead = _Batches(self.dataset), deque[Future[Finish]]()
-        readers = _Readers(self.num_workers)
-        try:
-            for number, key in enumerate(keys, 1):
-                if number % TRIM_BATCHES == 0:
-                    release_free_memory()
-                ahead.append(readers.submit(batches.begin(key)))
-                if len(ahead) > self.num_workers:
-                    yield self._pinned(ahead.popleft().result()())
-            while ahead:
-                yield self._pinned(ahead.popleft().result()())
-        finally:
-            readers.end()
+        batches = _Batches(self.dataset)
+        begun = (batches.begin(key) for key in _trimming(keys))
+        with closing(map_in_order(lambda read: read(), begun, self.num_workers)) as finished:
+            for finish in finished:
+                yield self._pinned(finish())
 
     def _in_processes(self, keys: Iterator[Key]) -> Iterator[Any]:
         self._ahead.keys = keys
@@ -377,3 +311,11 @@ def loader(
         dataset, whole("batch_size", batch_size), whole("num_workers", num_workers, least=0), workers,
         sampler=sampler, drop_last=drop_last, pin_memory=pin_memory and torch.cuda.is_available(),
     )  # fmt: skip
+
+
+def _trimming(keys: Iterable[Key]) -> Iterator[Key]:
+    """The same keys; now and then freed memory is given back."""
+    for number, key in enumerate(keys, 1):
+        if number % TRIM_BATCHES == 0:
+            release_free_memory()
+        yield key
