@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -92,9 +93,24 @@ def load_settings(*, cache_dir: str | Path | None = None, offline: bool | None =
     Raises:
         SettingsError: a value that cannot be used; the message names the variable.
     """
-    given: dict[str, Any] = {"cache": None if cache_dir is None else str(cache_dir), "offline": offline}
+    given = {"cache": None if cache_dir is None else str(cache_dir), "offline": offline}
     try:
-        return Settings(**{key: value for key, value in given.items() if value is not None})
+        stamp = config_file().stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    chosen = tuple((key, value) for key, value in given.items() if value is not None)
+    return _load(chosen, frozenset(os.environ.items()), stamp, Path.cwd())
+
+
+@lru_cache(maxsize=32)
+def _load(given: tuple[tuple[str, Any], ...], *_: object) -> Settings:
+    """The settings, read again only where what they are read from may have changed: it takes as long as a small read.
+
+    Raises:
+        SettingsError: a value that cannot be used.
+    """
+    try:
+        return Settings(**dict(given))
     except ValidationError as error:
         raise SettingsError(_sentence(error.errors()[0])) from error
     except UnreadableSetting as error:

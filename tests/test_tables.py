@@ -47,7 +47,7 @@ def whole(replica: Replica, name: str, version: str = "v0.9") -> pd.DataFrame:
 
 
 def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
-    """What ``assert_frame_equal`` asserts, which takes a minute for categories of so many rows: it shows what differs."""
+    """As ``assert_frame_equal``, which takes a minute for categories of so many rows: it shows what differs."""
     same = found.equals(expected) and found.index.name == expected.index.name
     kinds = [frame.select_dtypes("category").dtypes for frame in (found, expected)]
     for one, other in zip(*kinds, strict=True):

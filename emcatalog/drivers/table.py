@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from intake.source.base import Schema
 
@@ -66,7 +66,7 @@ class TableSource(EntrySource):
             TooLargeError: they do not fit in the memory at hand.
             SourceError, CacheError: the table cannot be read.
         """
-        return self.to_arrow(progress=progress).to_pandas()
+        return _frame(self.to_arrow(progress=progress))
 
     def to_arrow(self, *, progress: bool = True) -> pa.Table:
         """The same rows as an Arrow table.
@@ -82,7 +82,7 @@ class TableSource(EntrySource):
         Raises:
             ArgumentError, SourceError, CacheError: as ``read``.
         """
-        return self._table().read(head=rows).to_pandas()
+        return _frame(self._table().read(head=rows))
 
     def write(self, path: str | Path, *, head: int | None = None, progress: bool = True) -> int:
         """Write the rows to a file, part by part, and give their number.
@@ -155,7 +155,7 @@ class TableSource(EntrySource):
 
     def _get_partition(self, i: int) -> pd.DataFrame:
         """The wanted rows of one part; Intake's ``read_partition`` calls it."""
-        return self._table().read([i]).to_pandas()
+        return _frame(self._table().read([i]))
 
     def _table(self) -> Table:
         with extra("tables"):
@@ -171,3 +171,11 @@ class TableSource(EntrySource):
         dtypes = {name: str(dtype) for name, dtype in table.schema.empty_table().to_pandas().dtypes.items()}
         shape = (self.arguments.table.rows, len(dtypes))
         return Schema(dtype=dtypes, shape=shape, npartitions=table.stored.parts, extra_metadata={})
+
+
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    """Rows as pandas; of a few the threads of a conversion take longer to start than it does."""
+    return rows.to_pandas(use_threads=rows.num_rows > _FEW)
+
+
+_FEW: Final = 10_000

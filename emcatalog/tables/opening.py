@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from emcatalog.entries.table import TableArguments, TableModel
@@ -48,7 +49,17 @@ def find_copy(model: TableModel, settings: Settings) -> TableCopy | None:
     if "://" in settings.cache:  # what is kept as files is not in a bucket
         return None
     folder = copy_folder(model, settings)
-    return open_copy(folder) if folder.is_dir() else None
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return _open_copy(folder, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _open_copy(folder: Path, *_: int) -> TableCopy:
+    """A copy, read again where the folder is another: reading its documents takes as long as a small query."""
+    return open_copy(folder)
 
 
 def open_remote(model: TableModel, settings: Settings) -> StoredTable:
