@@ -33,6 +33,7 @@ from emcatalog.errors import (
     SourceUnavailableError,
     TooLargeError,
 )
+from emcatalog.tables.feather import AHEAD
 from emcatalog.tables.feather import THREADS as FEATHER_THREADS
 from emcatalog.tables.opening import open_table
 from emcatalog.tables.parquet import THREADS as PARQUET_THREADS
@@ -314,7 +315,7 @@ class Heard(Faults):
 
 
 BEGUN = {
-    "feather": 2 * FEATHER_THREADS + 1 + FEATHER_THREADS + 1,
+    "feather": 3 * AHEAD + 2 * (FEATHER_THREADS + 1),
     "parquet": PARQUET_THREADS + 1,
 }
 """Requests that are made for the first part of a table, and for those that are begun with it."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow as pa
 from pyarrow import ipc
@@ -21,11 +21,26 @@ from emcatalog.threads import map_in_order
 _FIRST_READ: Final = 64 << 10
 """Of the end of a file: the footer of a table of a thousand batches is in it."""
 
-THREADS: Final = 16
-"""Batches at once: so many hide how long a server takes to answer."""
+AHEAD: Final = 16
+"""Batches whose metadata, and as many whose columns are on their way: they hide how long a server takes to answer."""
+
+THREADS: Final = 2
+"""That decode: more wait for each other, and for the bytes of the next batches."""
 
 _Pending = Callable[[], list[bytes]]
+_Item = TypeVar("_Item")
 _Reader = tuple[Window, ipc.RecordBatchFileReader]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A record batch of which some columns are on their way."""
+
+    number: int
+    metadata: Part
+    layout: BatchLayout
+    first: Callable[[], list[Part]]
+    """Waits for the columns that are looked at first."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class FeatherTable:
             SourceError: they cannot be read.
         """
         begun = self._begun(range(self.parts))
-        return sum(self._layout(self.footer.batches[number], pending)[1].rows for number, pending in begun)
+        return sum(self._layout(number, pending)[1].rows for number, pending in begun)
 
     def stored_bytes(self, columns: Sequence[str]) -> int:
         """About how many bytes some columns take: as many a row as in the first batch.
@@ -68,7 +83,7 @@ class FeatherTable:
         if not self.parts:
             return 0
         first = self.footer.batches[0]
-        _, layout = self._layout(first, self._begin(first))
+        _, layout = self._layout(0, self._begin(first))
         wanted = sum(stop - start for start, stop in self._ranges(first, layout, columns))
         return round(wanted / max(1, first.body) * sum(block.body for block in self.footer.batches))
 
@@ -86,35 +101,38 @@ class FeatherTable:
             SourceChangedError: the file was replaced meanwhile.
             SourceError: it cannot be read, after retries.
         """
+        first = where.columns or columns
 
-        def wanted(begun: tuple[int, _Pending]) -> pa.RecordBatch | None:
-            number, pending = begun
-            block = self.footer.batches[number]
-            metadata, layout = self._layout(block, pending)
-
+        def wanted(batch: _Batch) -> pa.RecordBatch | None:
             def read(names: Sequence[str]) -> pa.RecordBatch:
-                return self._read(number, metadata, self._ranges(block, layout, names), names)
+                if names is first:
+                    return self._decoded(batch, batch.first(), names)
+                ranges = self._ranges(self.footer.batches[batch.number], batch.layout, names)
+                return self._decoded(batch, self.file.read_joined(ranges), names)
 
             return take_wanted(read, columns, where)
 
-        return map_in_order(wanted, self._begun(range(self.parts) if parts is None else parts), THREADS)
+        numbers = range(self.parts) if parts is None else parts
+        return map_in_order(wanted, _ahead(self._batches(numbers, first)), THREADS)
+
+    def _batches(self, numbers: Sequence[int], columns: Sequence[str]) -> Iterator[_Batch]:
+        """Record batches with some columns on their way."""
+        for number, pending in self._begun(numbers):
+            block = self.footer.batches[number]
+            metadata, layout = self._layout(number, pending)
+            yield _Batch(number, metadata, layout, self.file.begin_joined(self._ranges(block, layout, columns)))
 
     def _begun(self, numbers: Sequence[int]) -> Iterator[tuple[int, _Pending]]:
-        """Record batches whose metadata are on their way, some before they are needed: so each costs one wait less."""
-        begun: deque[tuple[int, _Pending]] = deque()
-        for number in numbers:
-            begun.append((number, self._begin(self.footer.batches[number])))
-            if len(begun) > THREADS:
-                yield begun.popleft()
-        yield from begun
+        """Record batches whose metadata are on their way."""
+        return _ahead((number, self._begin(self.footer.batches[number])) for number in numbers)
 
     def _begin(self, block: Block) -> _Pending:
         return self.file.begin((block.offset, block.begin))
 
-    def _layout(self, block: Block, pending: _Pending) -> tuple[Part, BatchLayout]:
+    def _layout(self, number: int, pending: _Pending) -> tuple[Part, BatchLayout]:
         """The metadata of a record batch, as they are stored and as they are meant."""
-        (content,) = pending()
-        with decoding(self.file.what, "a record batch"):
+        (content,), block = pending(), self.footer.batches[number]
+        with decoding(self.file.what, f"record batch {number}"):
             return Part(block.offset, content), BatchLayout.parse(content, block.body)
 
     def _ranges(self, block: Block, layout: BatchLayout, columns: Sequence[str]) -> list[tuple[int, int]]:
@@ -139,21 +157,18 @@ class FeatherTable:
     def _dictionaries(self) -> list[Part]:
         return self.file.read_joined([(block.offset, block.stop) for block in self.footer.dictionaries])
 
-    def _read(
-        self, number: int, metadata: Part, ranges: Sequence[tuple[int, int]], columns: Sequence[str]
-    ) -> pa.RecordBatch:
+    def _decoded(self, batch: _Batch, parts: Sequence[Part], columns: Sequence[str]) -> pa.RecordBatch:
         """Some columns of one batch, in this order."""
-        parts = self.file.read_joined(ranges)
         known = self._known
-        with decoding(self.file.what, f"record batch {number}"):
+        with decoding(self.file.what, f"record batch {batch.number}"):
             window, reader = self._reader(tuple(columns), known)
-            window.parts = [*known, metadata, *parts]
-            batch = reader.get_batch(number).select(list(columns))
+            window.parts = [*known, batch.metadata, *parts]
+            rows = reader.get_batch(batch.number).select(list(columns))
             # A damaged place of a text would be read wherever it points to.
-            batch.validate(full=True)
+            rows.validate(full=True)
         window.parts = []
         self._idle[tuple(columns)].append((window, reader))
-        return batch
+        return rows
 
     def _reader(self, columns: tuple[str, ...], known: Sequence[Part]) -> _Reader:
         """A reader that nobody else uses: pyarrow's reads a file from one place at a time."""
@@ -161,6 +176,16 @@ class FeatherTable:
             return self._idle[columns].pop()
         except IndexError:
             return _open(self.file, known, [self.schema.get_field_index(name) for name in columns])
+
+
+def _ahead(items: Iterable[_Item]) -> Iterator[_Item]:
+    """The same items, some of which are made before they are needed."""
+    made: deque[_Item] = deque()
+    for item in items:
+        made.append(item)
+        if len(made) > AHEAD:
+            yield made.popleft()
+    yield from made
 
 
 def open_feather(file: VersionedFile) -> FeatherTable:

@@ -75,14 +75,23 @@ class VersionedFile:
         """
         return Part(start, self.read((start, stop))[0] if start < stop else b"")
 
+    def begin_joined(self, ranges: Iterable[tuple[int, int]]) -> Callable[[], list[Part]]:
+        """Begin to read ranges as parts: neighbours in one request, with the little that lies between them.
+
+        Returns:
+            What waits for them, and raises what ``read`` raises.
+        """
+        joined = join_ranges(ranges)
+        pending = self.begin(*joined)
+        return lambda: [Part(start, content) for (start, _), content in zip(joined, pending(), strict=True)]
+
     def read_joined(self, ranges: Iterable[tuple[int, int]]) -> list[Part]:
-        """Ranges as parts: neighbours in one request, with the little that lies between them.
+        """The same, waited for.
 
         Raises:
             SourceError: as ``read``.
         """
-        joined = join_ranges(ranges)
-        return [Part(start, content) for (start, _), content in zip(joined, self.read(*joined), strict=True)]
+        return self.begin_joined(ranges)()
 
     def _wait(self, pending: Iterable[PendingBytes]) -> list[bytes]:
         try:
