@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate
 from typing import Final
 
 from emcatalog.errors import SourceChangedError, SourceCorruptError
@@ -154,7 +154,8 @@ class Window(io.RawIOBase):
 def join_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ranges ``[start, stop)`` in order, neighbours joined where little lies between them."""
     ordered = sorted(each for each in ranges if each[0] < each[1])
-    gaps = [later[0] - earlier[1] for earlier, later in pairwise(ordered)]
+    ends = accumulate((stop for _, stop in ordered), max)
+    gaps = [max(0, start - end) for end, (start, _) in zip(ends, ordered[1:], strict=False)]
     allowed = sum(stop - start for start, stop in ordered) // _SHARE
     bridged = set()
     for gap, number in sorted((gap, number) for number, gap in enumerate(gaps)):
