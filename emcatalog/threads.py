@@ -78,6 +78,10 @@ def map_in_order(
                 yield _take(begun.popleft())
         while begun:
             yield _take(begun.popleft())
+        for worker in workers:
+            worker.interrupt()
+        for worker in workers:
+            worker.join()  # which has nothing left to do
     finally:  # where all is done, there is nothing to interrupt
         for worker in workers:
             worker.interrupt()
