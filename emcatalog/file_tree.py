@@ -6,7 +6,6 @@ that offline it is still known what there is, and what of it is missing.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -31,6 +30,7 @@ from emcatalog.download import (
 from emcatalog.errors import ArgumentError, EmcatalogError, NotCachedError, SourceError, listing, suggest
 from emcatalog.locations import StorageOptions, folder_name, url_folder
 from emcatalog.mirror.cache import KEPT
+from emcatalog.new_file import new_file
 from emcatalog.objects import RemoteObject, describe_object, is_listable, list_objects
 from emcatalog.settings import Settings
 from emcatalog.threads import map_in_order
@@ -259,11 +259,10 @@ class FileTree:
         return [item for item in known if wanted is None or any(_matches(item.name, pattern) for pattern in wanted)]
 
     def _keep_listing(self, found: list[RemoteObject]) -> None:
-        new = self.folder / f"{_LISTING}.{os.getpid()}"
         with suppress(OSError):  # that nothing can be kept is no reason not to say what there is
             self.folder.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(_OBJECTS.dump_json(found))
-            new.replace(self.folder / _LISTING)
+            with new_file(self.folder / _LISTING) as partial:
+                partial.write_bytes(_OBJECTS.dump_json(found))
 
     def _ls_offline(self, wanted: Sequence[str] | None) -> list[RemoteObject]:
         with suppress(OSError, ValidationError):

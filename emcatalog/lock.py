@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emcatalog.errors import SettingsError
+from emcatalog.new_file import new_file
 
 
 class LockedDocument(BaseModel):
@@ -58,8 +58,6 @@ def read_lock(path: Path) -> Lock:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Write the lock file whole: beside its place, then renamed."""
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
-        partial.write(lock.model_dump_json(indent=1) + "\n")
-    Path(partial.name).chmod(0o644)  # a temporary file is its owner's alone
-    Path(partial.name).replace(path)
+    """Write the lock file, whole or not at all."""
+    with new_file(path) as partial:
+        partial.write_text(lock.model_dump_json(indent=1) + "\n", "utf-8")

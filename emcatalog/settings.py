@@ -11,7 +11,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import platformdirs
 from pydantic import AfterValidator, Field, ValidationError
@@ -19,6 +19,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from emcatalog.errors import SettingsError, listing, suggest
+
+_READ: Final = re.compile(r"(EMCATALOG|XDG)_\w+|HOME|USERPROFILE|(LOCAL)?APPDATA", re.IGNORECASE)
+"""The variables that settings depend on, those of platformdirs among them. Others may be secrets, which must not be
+kept, nor stand in a traceback."""
 
 
 def config_file() -> Path:
@@ -99,7 +103,8 @@ def load_settings(*, cache_dir: str | Path | None = None, offline: bool | None =
     except OSError:
         stamp = 0
     chosen = tuple((key, value) for key, value in given.items() if value is not None)
-    return _load(chosen, frozenset(os.environ.items()), stamp, Path.cwd())
+    said = frozenset(pair for pair in os.environ.items() if _READ.fullmatch(pair[0]))
+    return _load(chosen, said, stamp, Path.cwd())
 
 
 @lru_cache(maxsize=32)

@@ -162,3 +162,32 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.retries = 1
     assert json.loads(settings.model_dump_json())["retries"] == 6
+
+
+class TestReadAgain:
+    """The same settings are not read twice, and other ones always are."""
+
+    def test_what_changed_is_seen(self, monkeypatch: pytest.MonkeyPatch, config: WriteConfig, tmp_path: Path) -> None:
+        assert load_settings() is load_settings()
+        monkeypatch.setenv("EMCATALOG_RETRIES", "3")
+        assert load_settings().retries == 3
+        monkeypatch.setenv("emcatalog_offline", "1")  # any case will do
+        assert load_settings().offline
+        monkeypatch.delenv("EMCATALOG_RETRIES")
+        os.utime(config("retries = 4"), ns=(1, 1))
+        assert load_settings().retries == 4
+        os.utime(config("retries = 5"), ns=(2, 2))
+        assert load_settings().retries == 5
+        monkeypatch.chdir(tmp_path)
+        assert load_settings().lock == str(tmp_path / "emcatalog.lock")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+        assert load_settings().cache == platformdirs.user_cache_dir("emcatalog")
+
+    def test_no_secret_of_the_environment_stands_in_a_traceback(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SOME_TOKEN", "a secret")
+        monkeypatch.setenv("EMCATALOG_RETRIES", "many")
+        with pytest.raises(SettingsError) as caught:
+            load_settings()
+        frames = [entry.frame for entry in caught.traceback if entry.path.name == "settings.py"]
+        assert len(frames) == 2
+        assert not any("a secret" in repr(frame.f_locals) for frame in frames)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from shlex import shlex
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import typer
 
 from emcatalog.cli.commands import option_of, own_parameters
 from emcatalog.cli.terminal import errors
 from emcatalog.errors import ArgumentError, listing, suggest
-
-if TYPE_CHECKING:
-    from emcatalog.drivers.volume import VolumeSource
-
 
 _CONDITION: Final = re.compile(r"(?P<name>[^=!<>]+?)\s*(?P<comparison><=|>=|!=|==|=|<|>)\s*(?P<values>.*)", re.DOTALL)
 _WHOLE: Final = re.compile(r"[+-]?\d+")
@@ -115,16 +111,6 @@ def find_source(
     given = {key: value for key, value in options.items() if value not in (None, False)}
     _check_options(name, driver, given)
     return entry(**own, **{key: _parse(key, value, entry) for key, value in given.items()})
-
-
-def find_volume(ctx: typer.Context, name: str, catalog: str | None, **options: object) -> VolumeSource:
-    """The volume of an entry, with what was asked of it on the command line.
-
-    Raises:
-        ArgumentError: no such entry, one of another driver, or an argument that cannot be used.
-    """
-    source: VolumeSource = find_source(ctx, name, catalog, ("em_volume",), **options)
-    return source
 
 
 def _check_options(name: str, driver: str, given: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -53,37 +53,7 @@ CacheDir = Annotated[
 ]
 
 
-def _box(
-    entry: Entry,
-    bbox: Bbox = None,
-    units: Units = None,
-    resolution: Resolution = None,
-    channels: Channels = None,
-    channel: Channel = None,
-    align: Align = None,
-    clip: Clip = False,
-    offline: Offline = False,
-    cache_dir: CacheDir = None,
-    catalog: CatalogFile = None,
-) -> None:
-    """The signature that ``on_a_box`` gives to a command."""
-
-
-def _rows(
-    entry: Entry,
-    columns: Columns = None,
-    filter: Filter = None,  # noqa: A002  # its name in Python
-    bbox: Bbox = None,
-    units: Units = None,
-    coordinates: Coordinates = None,
-    offline: Offline = False,
-    cache_dir: CacheDir = None,
-    catalog: CatalogFile = None,
-) -> None:
-    """The signature that ``on_a_table`` gives to a command."""
-
-
-def _box_or_rows(
+def _options(
     entry: Entry,
     bbox: Bbox = None,
     units: Units = None,
@@ -99,34 +69,41 @@ def _box_or_rows(
     cache_dir: CacheDir = None,
     catalog: CatalogFile = None,
 ) -> None:
-    """The signature that ``on_data`` gives to a command."""
+    """The options that there are; the decorators below give a command those of its kinds of data."""
+
+
+_BOX: Final = ("bbox", "units", "resolution", "channels", "channel", "align", "clip")
+_ROWS: Final = ("columns", "filter", "bbox", "units", "coordinates")
+_BOX_OR_ROWS: Final = tuple(dict.fromkeys((*_BOX, *_ROWS)))
+_ANYWHERE: Final = ("offline", "cache_dir", "catalog")
 
 
 def on_a_box(command: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function whose first argument is a volume: it gets an entry and the options of a box."""
-    return _with_options(command, _box, ("em_volume",))
+    return _with_options(command, _BOX, ("em_volume",))
 
 
 def on_a_table(command: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function whose first argument is a table: it gets an entry and the options of tables."""
-    return _with_options(command, _rows, ("em_table",))
+    return _with_options(command, _ROWS, ("em_table",))
 
 
 def on_data(command: Callable[..., None]) -> Callable[..., None]:
     """The same for volumes, tables and files; an option of another kind of data than the entry is refused."""
-    return _with_options(command, _box_or_rows, ("em_volume", "em_table", "em_files"))
+    return _with_options(command, _BOX_OR_ROWS, ("em_volume", "em_table", "em_files"))
 
 
 def on_whole_data(command: Callable[..., None]) -> Callable[..., None]:
     """The same where a table is taken as a whole, so that nobody downloads all of it who asked for a box."""
-    return _with_options(command, _box, ("em_volume", "em_table", "em_files"), whole=("em_table",))
+    return _with_options(command, _BOX, ("em_volume", "em_table", "em_files"), whole=("em_table",))
 
 
 def _with_options(
-    command: Callable[..., None], options: Callable[..., None], drivers: Sequence[str], whole: Sequence[str] = ()
+    command: Callable[..., None], options: Sequence[str], drivers: Sequence[str], whole: Sequence[str] = ()
 ) -> Callable[..., None]:
     """Typer reads a command's options from its signature, so that the shared ones are put there."""
-    shared = list(signature(options, eval_str=True).parameters.values())
+    there = signature(_options, eval_str=True).parameters
+    shared = [there[name] for name in ("entry", *options, *_ANYWHERE)]
     own = list(signature(command).parameters.values())[1:]
 
     def run(ctx: typer.Context, entry: str, catalog: str | None, **values: Any) -> None:

@@ -6,7 +6,6 @@ Annotations are evaluated here (no ``from __future__``): the options of a comman
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from uuid import uuid4
 
 import typer
 
@@ -15,6 +14,7 @@ from emcatalog.cli.entry import find_source
 from emcatalog.cli.options import CacheDir, CatalogFile, Entry, Offline
 from emcatalog.cli.terminal import count, results, say, several, table
 from emcatalog.errors import ArgumentError, extra, listing
+from emcatalog.new_file import new_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,12 +103,7 @@ def _write_all(source: "SkeletonSource", bodies: Sequence[int], folder: Path, *,
 
 
 def _write(path: Path, nodes: "pd.DataFrame", comments: Sequence[str]) -> None:
-    """Write one file, beside its place and renamed."""
     from emcatalog.skeletons.swc import format_swc
 
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
+    with new_file(path) as partial:
         partial.write_text(format_swc(nodes, comments), "utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from emcatalog.tables.fetching import TableReport
     from emcatalog.tables.table import StartProgress, Table, TablePlan
 
+_FEW: Final = 10_000
+"""Rows of which a conversion is done before its threads have started."""
+
 
 class TableSource(EntrySource):
     """Rows and columns of a table: read where it lies, or from a local copy once it was fetched.
@@ -174,8 +177,5 @@ class TableSource(EntrySource):
 
 
 def _frame(rows: pa.Table) -> pd.DataFrame:
-    """Rows as pandas; of a few the threads of a conversion take longer to start than it does."""
+    """Rows as pandas."""
     return rows.to_pandas(use_threads=rows.num_rows > _FEW)
-
-
-_FEW: Final = 10_000

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from emcatalog.errors import CacheCorruptError, CacheError, SourceCorruptError
+from emcatalog.new_file import new_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,15 @@ class KeptFiles:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep a file: written beside its place and renamed, so that who dies here leaves nothing that looks whole.
+        """Keep a file.
 
         Raises:
             CacheError: it cannot be written.
         """
-        partial = self.folder / f".{name}.{uuid4().hex}"
         with self._errors(name):
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
+            with new_file(self.folder / name) as partial:
                 partial.write_bytes(content)
-                partial.replace(self.folder / name)
-            finally:
-                partial.unlink(missing_ok=True)
 
     @contextmanager
     def parsing(self, name: str) -> Iterator[None]:

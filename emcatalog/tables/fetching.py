@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from emcatalog.download import check_room, download
 from emcatalog.entries.table import TableModel
-from emcatalog.errors import CacheCorruptError, NotCachedError, SourceChangedError, SourceCorruptError
+from emcatalog.errors import CacheCorruptError, SourceChangedError, SourceCorruptError
 from emcatalog.objects import RemoteObject, describe_object
 from emcatalog.settings import Settings
 from emcatalog.tables.copy import TableCopy
 from emcatalog.tables.copying import write_copy
 from emcatalog.tables.local import LocalTable, open_local
-from emcatalog.tables.opening import copy_folder, find_copy
+from emcatalog.tables.opening import copy_folder, find_copy, never_fetched
 
 StartBytes = Callable[[str, int], Callable[[int], None]]
 """Called with what is to be done and its size; what it returns is called as it goes on."""
@@ -63,7 +63,7 @@ def fetch_table(model: TableModel, settings: Settings, progress: StartBytes | No
     found, folder = find_copy(model, settings), copy_folder(model, settings)
     if settings.offline:
         if found is None:
-            raise NotCachedError(f"offline, and {model.url} was never fetched; fetch() it while there is a network")
+            raise never_fetched(model)
         return _report(found, folder, 0, started)
     remote = describe_object(model.location.url, model.storage_options, settings)
     about = {"url": model.url, "nbytes": remote.nbytes, "md5": remote.md5, "version": remote.version}

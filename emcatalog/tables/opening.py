@@ -62,6 +62,11 @@ def _open_copy(folder: Path, *_: int) -> TableCopy:
     return open_copy(folder)
 
 
+def never_fetched(model: TableModel) -> NotCachedError:
+    """What is said of a table that only the network has, offline."""
+    return NotCachedError(f"offline, and {model.url} was never fetched; fetch() it while there is a network")
+
+
 def open_remote(model: TableModel, settings: Settings) -> StoredTable:
     """A table where it lies; its footer is read.
 
@@ -71,7 +76,7 @@ def open_remote(model: TableModel, settings: Settings) -> StoredTable:
     """
     url, options = model.location.url, model.storage_options
     if settings.offline:
-        raise NotCachedError(f"offline, and {model.url} was never fetched; fetch() it while there is a network")
+        raise never_fetched(model)
     try:
         about = describe_object(url, options, settings)
         file = VersionedFile(open_object(url, options, settings), about.nbytes)

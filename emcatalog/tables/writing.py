@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.csv
@@ -13,6 +12,7 @@ import pyarrow.parquet
 from pyarrow import ipc
 
 from emcatalog.errors import ArgumentError, EmcatalogError, listing, suggest
+from emcatalog.new_file import new_file
 from emcatalog.tables.table import StartProgress, Table
 
 
@@ -51,14 +51,10 @@ def write_rows(table: Table, path: Path, head: int | None = None, progress: Star
         )
     if path.exists():
         raise ArgumentError(f"{path} exists; choose another path")
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with new_file(path) as partial:
             rows = _write(table, partial, _WRITERS[path.suffix.lower()], head, progress)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except EmcatalogError:
         raise
     except OSError as error:
@@ -88,11 +84,12 @@ def _write(
 
 def _gathered(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Rows in parts of a good size, none of them empty."""
-    held: list[pa.Table] = []
+    held, rows = list[pa.Table](), 0
     for batch in batches:
         held.append(batch)
-        if sum(part.num_rows for part in held) >= _ROWS:
+        rows += batch.num_rows
+        if rows >= _ROWS:
             yield pa.concat_tables(held).combine_chunks()
-            held = []
+            held, rows = [], 0
     if held:
         yield pa.concat_tables(held).combine_chunks()
